@@ -1,0 +1,113 @@
+//! How an instance comes to life: from a typed configuration and the services of its host.
+
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::backend::Backend;
+use crate::error::{BackendError, Kind, Operation};
+
+/// A backend that can be opened by configuration. `export_backend!` asks for this.
+pub trait Open: Backend + Sized {
+    /// Options, read from the `[tier.options]` of the host. Derive `Deserialize` with `deny_unknown_fields`, so that a
+    /// misspelt option is an error that names it, and `JsonSchema`, so that hosts can show and check them.
+    type Config: DeserializeOwned + JsonSchema;
+
+    /// Opens an instance. Must return soon: reach for the network on first use, not here. An outage of the store is
+    /// no reason to fail; a configuration that cannot work is ([`Kind::Config`]).
+    fn open(config: Self::Config, host: HostServices) -> Result<Self, BackendError>;
+
+    /// Reads the options from JSON text; the error names the field and its accepted form.
+    fn open_json(json: &[u8], host: HostServices) -> Result<Self, BackendError> {
+        // Hosts pass nothing at all for "no options".
+        let json = if json.is_empty() { b"{}" } else { json };
+        let config = serde_json::from_slice(json)
+            .map_err(|error| BackendError::new(Kind::Config, Operation::Open, error.to_string()).with_source(error))?;
+        Self::open(config, host)
+    }
+
+    /// The JSON Schema of the options.
+    fn schema() -> serde_json::Value {
+        schemars::schema_for!(Self::Config).to_value()
+    }
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error = 1,
+    Warn = 2,
+    Info = 3,
+    Debug = 4,
+    Trace = 5,
+}
+
+/// What a host offers to the backends it opens. Implemented by hosts, used through [`HostServices`].
+pub trait Services: Send + Sync + 'static {
+    /// Takes a log line. `fields` are structured values beside the message.
+    fn log(&self, level: LogLevel, target: &str, message: &str, fields: &[(&str, &str)]);
+
+    /// Resolves a secret reference such as `env:NAME` or `file:/path`. The error says why, without the secret.
+    fn secret(&self, reference: &str) -> Result<String, String>;
+}
+
+/// The host, as a backend sees it. Cheap to clone; usable from any thread until the instance is dropped.
+#[derive(Clone)]
+pub struct HostServices(Arc<dyn Services>);
+
+impl HostServices {
+    /// Offers `services`.
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self(services)
+    }
+
+    /// A host that drops log lines and knows no secrets: for tests and for backends used without an engine.
+    pub fn none() -> Self {
+        struct Nothing;
+        impl Services for Nothing {
+            fn log(&self, _: LogLevel, _: &str, _: &str, _: &[(&str, &str)]) {}
+            fn secret(&self, reference: &str) -> Result<String, String> {
+                Err(format!("this host resolves no secrets, so not {reference:?} either"))
+            }
+        }
+        Self::new(Arc::new(Nothing))
+    }
+
+    /// Sends a log line to the host, where it joins the host's own.
+    pub fn log(&self, level: LogLevel, target: &str, message: &str, fields: &[(&str, &str)]) {
+        self.0.log(level, target, message, fields);
+    }
+
+    /// Resolves a secret reference.
+    pub fn secret(&self, reference: &str) -> Result<String, BackendError> {
+        self.0.secret(reference).map_err(|reason| BackendError::new(Kind::Config, Operation::Open, reason))
+    }
+}
+
+impl fmt::Debug for HostServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostServices")
+    }
+}
+
+/// A secret in a configuration: a reference, `{"$secret": "env:NAME"}` or `{"$secret": "file:/path"}`, resolved by the
+/// host when the backend needs it. Plain text is refused, so that no secret stands in a file that is read for its
+/// structure; `Debug` shows the reference, never what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRef {
+    /// `env:NAME` or `file:/absolute/path`.
+    #[serde(rename = "$secret")]
+    pub reference: String,
+}
+
+impl SecretRef {
+    /// Asks the host for the secret.
+    pub fn resolve(&self, host: &HostServices) -> Result<String, BackendError> {
+        host.secret(&self.reference)
+    }
+}
