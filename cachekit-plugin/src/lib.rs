@@ -1,13 +1,23 @@
 //! The one crate a cachekit backend author depends on.
+//!
+//! A backend is a type with [`Backend`] (seven operations) and [`Open`] (how it comes to life from options), and one
+//! line of [`export_backend!`] makes a shared library of it that any cachekit host loads from a path in its
+//! configuration. The same crate also links into a program as it is.
+//!
+//! Unsafe code lives in [`raw`] and `export` alone: what an author writes is safe Rust.
 
 pub mod backend;
 pub mod blocking;
 pub mod cx;
 pub mod error;
+#[doc(hidden)]
+pub mod export;
 pub mod health;
 pub mod key;
 pub mod limits;
 pub mod open;
+#[doc(hidden)]
+pub mod raw;
 pub mod ttl;
 
 pub use backend::*;
@@ -20,4 +30,4 @@ pub use limits::{Enumerates, KeyBytes, Limits};
 pub use open::{HostServices, LogLevel, Open, SecretRef, Services};
 pub use ttl::Ttl;
 #[doc(hidden)]
-pub use {schemars, serde, serde_json};
+pub use {cachekit_abi as abi, schemars, serde, serde_json};

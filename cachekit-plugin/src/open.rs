@@ -16,6 +16,10 @@ pub trait Open: Backend + Sized {
     /// misspelt option is an error that names it, and `JsonSchema`, so that hosts can show and check them.
     type Config: DeserializeOwned + JsonSchema;
 
+    /// Whether the client needs a tokio reactor. A library then runs a runtime of its own (feature `tokio`); a backend
+    /// that is linked uses its caller's.
+    const TOKIO: bool = false;
+
     /// Opens an instance. Must return soon: reach for the network on first use, not here. An outage of the store is
     /// no reason to fail; a configuration that cannot work is ([`Kind::Config`]).
     fn open(config: Self::Config, host: HostServices) -> Result<Self, BackendError>;

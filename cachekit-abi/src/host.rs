@@ -1,0 +1,65 @@
+//! What a host offers to its plugins.
+
+use core::ffi::c_void;
+
+use crate::data::{CkBuf, CkKv, CkSlice};
+
+/// Log levels.
+pub const CK_LOG_ERROR: u32 = 1;
+/// Log levels.
+pub const CK_LOG_WARN: u32 = 2;
+/// Log levels.
+pub const CK_LOG_INFO: u32 = 3;
+/// Log levels.
+pub const CK_LOG_DEBUG: u32 = 4;
+/// Log levels.
+pub const CK_LOG_TRACE: u32 = 5;
+
+/// Services of the host, valid from `create` until `destroy` returns. Frozen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkHostV1 {
+    /// `sizeof(CkHostV1)`.
+    pub struct_size: u32,
+    /// Minor version of the host.
+    pub abi_minor: u16,
+    /// 0.
+    pub reserved: u16,
+    /// First argument of the functions.
+    pub host: *mut c_void,
+    /// Takes a log line.
+    pub log: unsafe extern "C" fn(
+        host: *mut c_void,
+        level: u32,
+        target: CkSlice,
+        msg: CkSlice,
+        fields: *const CkKv,
+        fields_len: usize,
+    ),
+    /// Resolves a reference such as `env:NAME` or `file:/path`. `CK_OK` with the secret, else an error status with the
+    /// reason, in `out`.
+    pub secret: unsafe extern "C" fn(host: *mut c_void, reference: CkSlice, out: *mut CkBuf) -> i32,
+    /// The table of a host capability, or NULL.
+    pub query: unsafe extern "C" fn(host: *mut c_void, id: *const u8, id_len: usize) -> *const c_void,
+}
+
+/// [`CkHostEventV1::emit`]: the entry of `key` changed or went.
+pub const CK_EVENT_CHANGED: u32 = 1;
+/// [`CkHostEventV1::emit`]: anything may have changed.
+pub const CK_EVENT_EVERYTHING: u32 = 2;
+/// [`CkHostEventV1::emit`]: changes can no longer be told.
+pub const CK_EVENT_LOST: u32 = 3;
+
+/// The table behind [`CK_ID_HOST_EVENT`](crate::CK_ID_HOST_EVENT): a store tells of changes by others. Frozen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkHostEventV1 {
+    /// `sizeof(CkHostEventV1)`.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// Tells of a change. Never waits.
+    pub emit: unsafe extern "C" fn(host: *mut c_void, kind: u32, key: CkSlice),
+}
