@@ -1,0 +1,136 @@
+//! A request through `async/1`: started on the first poll, driven by the caller's task, dropped exactly once.
+
+use std::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use cachekit_abi::{CK_PENDING, CkAsyncV1, CkBuf, CkError, CkOp};
+use cachekit_plugin::{BackendError, raw};
+
+use crate::instance::Inner;
+use crate::request::{Outcome, Request, buffer, empty_out, status};
+use crate::waker;
+
+/// The future of one request.
+pub(crate) struct AsyncCall {
+    inner: Arc<Inner>,
+    driver: &'static CkAsyncV1,
+    request: Request,
+    state: State,
+}
+
+enum State {
+    Unstarted,
+    Started(*mut c_void),
+    Done,
+}
+
+// SAFETY: the state of an operation may move between threads as long as one at a time uses it, which `&mut self` gives.
+unsafe impl Send for AsyncCall {}
+
+impl AsyncCall {
+    pub(crate) fn new(inner: Arc<Inner>, driver: &'static CkAsyncV1, request: Request) -> Self {
+        Self { inner, driver, request, state: State::Unstarted }
+    }
+
+    fn start(&mut self) -> Result<*mut c_void, BackendError> {
+        let request = &mut self.request;
+        // An empty value must not look like no value: the plugin takes what is behind a pointer that is not NULL.
+        let mut value = request.value.take().map(raw::give);
+        let opt = request.opt();
+        let op = CkOp {
+            struct_size: size_of::<CkOp>() as u32,
+            kind: request.kind,
+            key: raw::slice_of(&request.key),
+            aux: raw::slice_of(&request.aux),
+            val: value.as_mut().map_or(std::ptr::null_mut(), |value: &mut CkBuf| value),
+            ttl_ms: request.ttl_ms,
+            version: request.expect.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
+            items: request.items.as_mut_ptr(),
+            items_len: request.items.len(),
+            opt: &opt,
+        };
+        let mut err = CkError::EMPTY;
+        // SAFETY: the instance is alive as long as `inner`; everything in `op` lives through the call, and the items live
+        // in this future until the state is dropped.
+        let state = unsafe { (self.driver.start)(self.inner.ptr.0, &op, &mut err) };
+        if let Some(value) = &mut value {
+            // SAFETY: what the plugin did not take is still ours.
+            drop(unsafe { raw::take(value) });
+        }
+        if !state.is_null() {
+            // SAFETY: the error is ours; a text beside a success is dropped.
+            drop(unsafe { raw::take(&mut err.msg) });
+            return Ok(state);
+        }
+        let code = if err.code < 0 { err.code } else { cachekit_abi::CK_E_INTERNAL };
+        // SAFETY: the plugin filled the error or left it empty.
+        Err(unsafe { status(code, err, self.request.operation) }.err().unwrap_or_else(|| {
+            BackendError::new(cachekit_plugin::Kind::Internal, self.request.operation, "the plugin refused to start")
+        }))
+    }
+
+    fn finish(&mut self) {
+        if let State::Started(state) = std::mem::replace(&mut self.state, State::Done) {
+            // SAFETY: `start` gave this state out, and it is dropped here once.
+            unsafe { (self.driver.drop_op)(state) };
+        }
+    }
+}
+
+impl Future for AsyncCall {
+    type Output = Result<Outcome, BackendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let operation = this.request.operation;
+        let state = match this.state {
+            State::Started(state) => state,
+            State::Unstarted => match this.start() {
+                Ok(state) => {
+                    this.state = State::Started(state);
+                    state
+                }
+                Err(error) => {
+                    this.state = State::Done;
+                    return Poll::Ready(Err(error));
+                }
+            },
+            State::Done => {
+                let again = BackendError::new(cachekit_plugin::Kind::Internal, operation, "polled after it was ready");
+                return Poll::Ready(Err(again));
+            }
+        };
+        let (mut out, mut err) = (empty_out(), CkError::EMPTY);
+        let waker = waker::lend(context.waker());
+        // SAFETY: the state is alive and used by this call alone; the records are ours.
+        let code = unsafe { (this.driver.poll)(state, &waker, &mut out, &mut err) };
+        if code == CK_PENDING {
+            return Poll::Pending;
+        }
+        // The answer is read before the state ends, so that a plugin may keep it inside the state until `release`.
+        // SAFETY: the plugin filled the records or left them as they were.
+        let answer = unsafe {
+            let bytes = buffer(&mut out.buf, this.inner.max_bytes(operation), operation);
+            status(code, err, operation).and_then(|status| {
+                Ok(Outcome {
+                    status,
+                    bytes: bytes?,
+                    num: out.num,
+                    version: raw::version_of(out.version),
+                    items: std::mem::replace(&mut this.request.items, crate::request::Items::none()),
+                })
+            })
+        };
+        this.finish();
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for AsyncCall {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

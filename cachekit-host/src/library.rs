@@ -1,0 +1,118 @@
+//! A loaded library: the dynamic loader's handle, kept for ever, and the root behind its entry symbol.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use cachekit_abi::{CK_ABI_MAJOR, CK_ABI_MINOR, CK_MAGIC, CkEntryV1, CkPluginV1};
+use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+
+use crate::error::LoadError;
+use crate::file::PluginFile;
+use crate::identity::Identity;
+use crate::policy::Sha256;
+
+/// A library in this process. Never unloaded: a thread or a thread-local destructor of the plugin may outlive any
+/// instance, and code that is gone is no error that could be handled.
+#[derive(Debug)]
+pub(crate) struct Library {
+    pub(crate) identity: Identity,
+    pub(crate) root: CkPluginV1,
+    /// `create` and `destroy` are serialised.
+    pub(crate) lifecycle: Mutex<()>,
+}
+
+type Loaded = HashMap<(u64, u64, [u8; 32], String), &'static Library>;
+
+/// Libraries by device, inode, content and entry. The loader matches names first, so without this a descriptor number
+/// that is used again would bring back an earlier library.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+impl Library {
+    /// Loads a checked file, or finds it loaded.
+    pub(crate) fn load(file: PluginFile, sha256: Sha256, identity: &Identity) -> Result<&'static Self, LoadError> {
+        let (dev, ino) = file.identity();
+        let name = (dev, ino, sha256.0, identity.entry.clone());
+        // Held while loading, so that one file is loaded once whatever the number of threads that ask for it.
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = loaded.get_or_insert_default();
+        if let Some(library) = loaded.get(&name) {
+            return Ok(library);
+        }
+        let root = root(&file, identity)?;
+        // The path given to the loader names the descriptor: it stays open as long as the library.
+        std::mem::forget(file);
+        let library = Box::leak(Box::new(Self { identity: identity.clone(), root, lifecycle: Mutex::new(()) }));
+        loaded.insert(name, library);
+        Ok(library)
+    }
+}
+
+fn root(file: &PluginFile, identity: &Identity) -> Result<CkPluginV1, LoadError> {
+    let path = || file.path().to_owned();
+    // RTLD_NOW: a symbol that nobody has is reported here, not in the middle of a request. RTLD_LOCAL: two plugins
+    // with functions of one name do not find each other's.
+    // SAFETY: constructors of the library run here; that is what trusting a plugin means. Path, owner, structure,
+    // digest and identity were checked.
+    let handle = unsafe { Handle::open(Some(file.descriptor_path()), RTLD_NOW | RTLD_LOCAL) }
+        .map_err(|error| LoadError::Open { path: path(), reason: chain(&error, file) })?;
+    // SAFETY: the symbol, if it exists, is the entry function that the contract describes.
+    let entry = unsafe { handle.get::<CkEntryV1>(identity.entry.as_bytes()) }.map(|symbol| *symbol);
+    // Also when something is wrong with it: what ran once cannot be taken back safely.
+    std::mem::forget(handle);
+    let entry = entry.map_err(|error| LoadError::Open {
+        path: path(),
+        reason: format!(
+            "its entry symbol {:?} is missing ({}); is it exported? `export_backend!` and CK_EXPORT do that",
+            identity.entry,
+            chain(&error, file)
+        ),
+    })?;
+    // SAFETY: as above.
+    let root = unsafe { entry() };
+    check_root(root).map_err(|reason| LoadError::Contract { path: path(), reason })
+}
+
+fn check_root(root: *const CkPluginV1) -> Result<CkPluginV1, String> {
+    if root.is_null() || !root.is_aligned() {
+        return Err("its entry function returned no root".into());
+    }
+    // The first 16 bytes have meant the same since the first plugin; nothing beyond them is read before they fit.
+    // SAFETY: the entry function returns a static root of at least these 16 bytes.
+    let (magic, major, minor, size) = unsafe {
+        let root = &raw const *root;
+        ((*root).magic, (*root).abi_major, (*root).abi_minor, (*root).struct_size)
+    };
+    if magic != CK_MAGIC {
+        return Err(format!("its root begins with {magic:#018x} instead of the magic {CK_MAGIC:#018x}"));
+    }
+    if major != CK_ABI_MAJOR {
+        return Err(format!("its root speaks ABI major {major}, this host {CK_ABI_MAJOR}"));
+    }
+    if minor != CK_ABI_MINOR {
+        return Err(format!("its root speaks draft {major}.{minor}, this host {CK_ABI_MAJOR}.{CK_ABI_MINOR}"));
+    }
+    if (size as usize) < size_of::<CkPluginV1>() {
+        return Err(format!("its root has {size} bytes, the contract {}", size_of::<CkPluginV1>()));
+    }
+    // SAFETY: it has the size it needs.
+    if !unsafe { crate::tables::root_is_whole(root) } {
+        return Err("a function of its root is NULL".into());
+    }
+    // SAFETY: as above, and its function pointers are not NULL.
+    Ok(unsafe { root.read() })
+}
+
+/// Everything the loader said: its first line alone hides the reason.
+fn chain(error: &dyn std::error::Error, file: &PluginFile) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    // The loader knows the file by its descriptor; people know it by its path.
+    text.replace(&*file.descriptor_path().to_string_lossy(), &file.path().to_string_lossy())
+}

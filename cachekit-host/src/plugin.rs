@@ -1,0 +1,238 @@
+//! From a path to a backend: the checks in their order, and what tools may learn without loading.
+
+use std::ffi::c_void;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use cachekit_abi::{CK_OK, CkError};
+use cachekit_plugin::{Backend, BackendError, HostServices, LogLevel, Operation, raw};
+use serde::Serialize;
+
+use crate::elf;
+use crate::error::LoadError;
+use crate::file::PluginFile;
+use crate::identity::Identity;
+use crate::instance::{Inner, Instance, limits_of};
+use crate::library::Library;
+use crate::policy::{Policy, Reflect, Sha256};
+use crate::reflect::{self, Layouts};
+use crate::request::{InstancePtr, status};
+use crate::services::ServiceTable;
+use crate::tables::{self, Tables};
+
+/// What a library says of itself, read without running anything of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// From its note.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// Machine it is built for.
+    pub arch: &'static str,
+    /// Digest of the file, as a configuration would pin it.
+    pub sha256: String,
+    /// Symbols it exports.
+    #[serde(skip)]
+    pub exports: Vec<String>,
+}
+
+/// Reads what a library says of itself. Runs nothing of it, and demands no permissions: it is for looking.
+pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
+    let file = PluginFile::open(path)?;
+    let bytes = file.read()?;
+    let elf = structure(&file, &bytes)?;
+    let identity = identity(&file, &elf, &Policy::default())?;
+    Ok(Inspection { identity, arch: elf.arch, sha256: Sha256::of(&bytes).to_string(), exports: elf.exports })
+}
+
+fn structure(file: &PluginFile, bytes: &[u8]) -> Result<elf::Elf, LoadError> {
+    elf::parse(bytes).map_err(|reason| LoadError::Structure { path: file.path().to_owned(), reason })
+}
+
+fn identity(file: &PluginFile, elf: &elf::Elf, policy: &Policy) -> Result<Identity, LoadError> {
+    let refuse = |reason: String| LoadError::Identity { path: file.path().to_owned(), reason };
+    match (&elf.note, &policy.entry) {
+        (Some(note), _) => Identity::parse(note).map_err(refuse),
+        (None, Some(entry)) => Ok(Identity::nameless(entry)),
+        (None, None) => Err(refuse(
+            "it has no identity note, so it is no cachekit plugin (`export_backend!` and CK_PLUGIN_NOTE write one; \
+             naming its entry symbol lifts this for development)"
+                .into(),
+        )),
+    }
+}
+
+/// How a plugin has a capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Support {
+    /// It has a table for it.
+    Native,
+    /// The engine makes do with other operations.
+    Emulated,
+    /// Not possible.
+    Absent,
+}
+
+/// A loaded plugin, from which instances are opened.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    library: &'static Library,
+    policy: Policy,
+    layouts_checked: bool,
+    sha256: Sha256,
+    path: PathBuf,
+}
+
+impl Plugin {
+    /// Checks and loads the library at `path`. Loading the same file again gives the same library.
+    pub fn open(path: &Path, policy: &Policy) -> Result<Self, LoadError> {
+        let file = PluginFile::open(path)?;
+        file.check_permissions()?;
+        let bytes = file.read()?;
+        let elf = structure(&file, &bytes)?;
+        let sha256 = Sha256::of(&bytes);
+        if let Some(expected) = policy.sha256.filter(|expected| *expected != sha256) {
+            return Err(LoadError::Pin {
+                path: path.to_owned(),
+                expected: expected.to_string(),
+                found: sha256.to_string(),
+            });
+        }
+        let identity = identity(&file, &elf, policy)?;
+        identity.check(&file, policy)?;
+        drop(bytes);
+        let library = Library::load(file, sha256, &identity)?;
+        let layouts = reflect::check(library, path)?;
+        if layouts == Layouts::Absent && policy.reflect == Reflect::Require {
+            return Err(LoadError::Layout {
+                path: path.to_owned(),
+                capability: "everything".into(),
+                reason: "it brings no layouts to compare, and reflect = \"require\" demands them".into(),
+            });
+        }
+        Ok(Self {
+            library,
+            policy: policy.clone(),
+            layouts_checked: layouts != Layouts::Absent,
+            sha256,
+            path: path.to_owned(),
+        })
+    }
+
+    /// What it says it is.
+    pub fn identity(&self) -> &Identity {
+        &self.library.identity
+    }
+
+    /// Whether its layouts were compared with this host's. Plugins in other languages than Rust have none.
+    pub fn layouts_checked(&self) -> bool {
+        self.layouts_checked
+    }
+
+    /// What it could do, by capability; one instance may do less.
+    pub fn capabilities(&self) -> Result<Vec<(&'static str, Support)>, LoadError> {
+        // SAFETY: NULL asks the library itself.
+        let tables =
+            unsafe { Tables::of(&self.library.root, std::ptr::null_mut()) }.map_err(|reason| self.broken(reason))?;
+        let schema = tables::config_schema(&self.library.root).map_err(|reason| self.broken(reason))?;
+        let native = |has: bool, otherwise| if has { Support::Native } else { otherwise };
+        Ok(vec![
+            ("backend", Support::Native),
+            ("async", native(tables.driver.is_some(), Support::Emulated)),
+            ("batch", native(tables.batch.is_some(), Support::Emulated)),
+            ("ttl", native(tables.ttl.is_some(), Support::Emulated)),
+            ("lock", native(tables.lock.is_some(), Support::Absent)),
+            ("cas", native(tables.cas.is_some(), Support::Absent)),
+            ("scan", native(tables.scan.is_some(), Support::Absent)),
+            ("clear", native(tables.clear.is_some(), native(tables.scan.is_some(), Support::Absent).emulated())),
+            ("config-schema", native(schema.is_some(), Support::Absent)),
+        ])
+    }
+
+    /// The JSON Schema of its options, if it has one.
+    pub fn config_schema(&self) -> Result<Option<serde_json::Value>, LoadError> {
+        let Some(table) = tables::config_schema(&self.library.root).map_err(|reason| self.broken(reason))? else {
+            return Ok(None);
+        };
+        let mut text = cachekit_abi::CkSlice { ptr: std::ptr::null(), len: 0 };
+        // SAFETY: the table was checked; the slice is ours, and the plugin fills it with static text.
+        let schema = unsafe {
+            let status = (table.schema)(&mut text);
+            if status != CK_OK || text.len > 1 << 20 {
+                return Err(self.broken(format!("its schema answered {status} with {} bytes", text.len)));
+            }
+            serde_json::from_slice(raw::bytes_of(text))
+        };
+        schema.map(Some).map_err(|error| self.broken(format!("its schema is no JSON: {error}")))
+    }
+
+    /// Opens an instance with JSON options (empty: none). Instances are independent of each other.
+    pub fn create(&self, config_json: &[u8], services: HostServices) -> Result<Arc<dyn Backend>, LoadError> {
+        let identity = &self.library.identity;
+        let failed = |source: BackendError| LoadError::Create {
+            id: identity.id.clone(),
+            source: source.on(format!("plugin {}", identity.id)),
+        };
+        self.audit(&services);
+        let table = ServiceTable::new(services, &identity.id);
+        let (mut inst, mut err) = (std::ptr::null_mut::<c_void>(), CkError::EMPTY);
+        let code = {
+            let _serialised = self.library.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the root was checked; the services live as long as the instance.
+            unsafe { (self.library.root.create)(table.as_ptr(), raw::slice_of(config_json), &mut inst, &mut err) }
+        };
+        // SAFETY: the plugin filled the error or left it empty.
+        let code = unsafe { status(code, err, Operation::Open) }.map_err(failed)?;
+        if code != CK_OK || inst.is_null() {
+            return Err(self.broken("`create` succeeded without an instance".into()));
+        }
+        let ptr = InstancePtr(inst);
+        // SAFETY: the instance was just made.
+        let parts =
+            unsafe { Tables::of(&self.library.root, inst) }.and_then(|tables| Ok((tables, limits_of(&tables, ptr)?)));
+        let (tables, limits) = parts.map_err(|reason| {
+            let _serialised = self.library.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: nobody else knows the instance.
+            unsafe { (self.library.root.destroy)(inst) };
+            self.broken(reason)
+        })?;
+        let inner = Inner::new(self.library, ptr, tables, limits, table);
+        Ok(Arc::new(Instance::new(inner, self.policy.prefer_blocking)))
+    }
+
+    /// One line for whoever asks later what was loaded.
+    fn audit(&self, services: &HostServices) {
+        let identity = &self.library.identity;
+        let (path, sha256) = (self.path.to_string_lossy(), self.sha256.to_string());
+        let layouts = if self.layouts_checked { "same" } else { "absent" };
+        services.log(
+            LogLevel::Info,
+            "cachekit::plugin",
+            "plugin loaded",
+            &[
+                ("id", &identity.id),
+                ("version", &identity.version),
+                ("abi", &identity.abi),
+                ("path", &path),
+                ("sha256", &sha256),
+                ("layouts", layouts),
+            ],
+        );
+        if !self.layouts_checked && self.policy.reflect == Reflect::Warn && identity.entry != cachekit_abi::CK_ENTRY {
+            // Plugins in C have the plain entry name and no layouts; a Rust plugin without them was built to hide them.
+            let text = "the plugin brings no layouts to compare with this host's";
+            services.log(LogLevel::Warn, "cachekit::plugin", text, &[("id", &identity.id)]);
+        }
+    }
+
+    fn broken(&self, reason: String) -> LoadError {
+        LoadError::Contract { path: self.path.clone(), reason }
+    }
+}
+
+impl Support {
+    /// What follows for a capability that the engine can build from this one.
+    fn emulated(self) -> Self {
+        if self == Self::Native { Self::Emulated } else { self }
+    }
+}
