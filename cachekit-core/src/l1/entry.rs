@@ -1,0 +1,218 @@
+//! What L1 keeps for one key: one allocation for the common small value.
+//!
+//! ```text
+//! ThinArc: | refcount | length | epoch | fresh until | expires at | key length | side | key bytes | stored bytes, if small |
+//!             8          8        8          8             8            4 (+4)     8
+//! side:    | stored bytes, if large | typed copy | reserve |      only for large values and those with a typed copy
+//! ```
+//! Small values are copied next to their key. That saves two allocations, puts the bytes a hit needs on neighbouring cache
+//! lines, and above all lets go of the `Bytes` it came in: 100 bytes sliced out of a 64 KiB read buffer would hold all 64.
+//! Large values keep the `Bytes`, shared with what was written to L2.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use triomphe::ThinArc;
+
+/// Key and value together up to this many bytes live in the entry itself. Copying 768 bytes costs about as much as the two
+/// allocations it saves.
+pub(super) const INLINE_BYTES: usize = 768;
+
+/// The generation of a namespace. Compared for equality only: an entry of another epoch is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+/// When a value stops being fresh, and when it stops being served, in [`Clock::coarse_ms`](crate::clock::Clock::coarse_ms).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// From here on the value is stale: served, while the engine refreshes it. `u64::MAX`: never.
+    pub fresh_until_ms: u64,
+    /// From here on the value is gone. `u64::MAX`: never.
+    pub expires_at_ms: u64,
+}
+
+impl Life {
+    /// A value that neither grows stale nor expires.
+    pub const FOREVER: Self = Self { fresh_until_ms: u64::MAX, expires_at_ms: u64::MAX };
+}
+
+/// A decoded copy of a value, of whatever type its user decodes it to.
+pub type Typed = Arc<dyn Any + Send + Sync>;
+
+pub(super) struct Header {
+    epoch: Epoch,
+    life: Life,
+    key_len: u32,
+    side: Option<Box<Side>>,
+}
+
+pub(super) struct Side {
+    /// `None` when the bytes are inline.
+    stored: Option<Bytes>,
+    typed: OnceLock<Typed>,
+    /// Bytes the budget set aside for `typed`; 0 means that no typed copy may be attached.
+    reserve: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Entry(ThinArc<Header, u8>);
+
+impl Entry {
+    /// The key's length must fit `u32`; `policy::Budget` refuses such a key long before.
+    pub(super) fn new(key: &[u8], epoch: Epoch, stored: Bytes, life: Life, typed: Option<Typed>, reserve: u64) -> Self {
+        let inline = is_inline(key.len(), stored.len());
+        let wants_side = has_side(key.len(), stored.len(), typed.is_some(), reserve);
+        let header = |stored: Option<Bytes>| Header {
+            epoch,
+            life,
+            key_len: key.len() as u32,
+            side: wants_side.then(|| {
+                let typed = typed.map_or_else(OnceLock::new, OnceLock::from);
+                Box::new(Side { stored, typed, reserve })
+            }),
+        };
+        if inline {
+            // One slice copy each, by way of the stack: an iterator over both parts would copy byte by byte.
+            let mut bytes = [0; INLINE_BYTES];
+            let len = key.len() + stored.len();
+            bytes[..key.len()].copy_from_slice(key);
+            bytes[key.len()..len].copy_from_slice(&stored);
+            Self(ThinArc::from_header_and_slice(header(None), &bytes[..len]))
+        } else {
+            Self(ThinArc::from_header_and_slice(header(Some(stored)), key))
+        }
+    }
+
+    #[inline]
+    pub(super) fn key(&self) -> &[u8] {
+        &self.0.slice[..self.header().key_len as usize]
+    }
+
+    #[inline]
+    pub(super) fn epoch(&self) -> Epoch {
+        self.header().epoch
+    }
+
+    #[inline]
+    pub(super) fn life(&self) -> Life {
+        self.header().life
+    }
+
+    #[inline]
+    fn stored(&self) -> &[u8] {
+        match self.large() {
+            Some(stored) => stored,
+            None => &self.0.slice[self.header().key_len as usize..],
+        }
+    }
+
+    #[inline]
+    fn large(&self) -> Option<&Bytes> {
+        self.side()?.stored.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn side(&self) -> Option<&Side> {
+        self.header().side.as_deref()
+    }
+
+    #[inline]
+    fn header(&self) -> &Header {
+        &self.0.header.header
+    }
+
+    pub(super) fn stored_len(&self) -> usize {
+        self.stored().len()
+    }
+
+    /// Where the entry is, which tells it from every other entry alive at the same time.
+    pub(super) fn address(&self) -> usize {
+        self.0.ptr().addr()
+    }
+}
+
+impl Side {
+    pub(super) fn reserve(&self) -> u64 {
+        self.reserve
+    }
+}
+
+pub(super) fn is_inline(key_len: usize, stored_len: usize) -> bool {
+    key_len.saturating_add(stored_len) <= INLINE_BYTES
+}
+
+pub(super) fn has_side(key_len: usize, stored_len: usize, typed: bool, reserve: u64) -> bool {
+    !is_inline(key_len, stored_len) || typed || reserve > 0
+}
+
+/// A value found in L1. It costs one reference count to have and to drop, and stays whole even if L1 drops the entry.
+#[derive(Clone)]
+pub struct Hit {
+    pub(super) entry: Entry,
+    pub(super) fresh: bool,
+}
+
+impl Hit {
+    /// The stored bytes.
+    #[inline]
+    pub fn stored(&self) -> &[u8] {
+        self.entry.stored()
+    }
+
+    /// The stored bytes as an owner. A large value is shared, never copied; one that lives inside its entry (at most 768
+    /// bytes with its key) is copied.
+    pub fn to_bytes(&self) -> Bytes {
+        match self.entry.large() {
+            Some(stored) => stored.clone(),
+            None => Bytes::copy_from_slice(self.entry.stored()),
+        }
+    }
+
+    /// The decoded copy, if there is one and it is a `T`.
+    #[inline]
+    pub fn typed<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.entry.side()?.typed.get()?).downcast().ok()
+    }
+
+    /// Keeps a decoded copy beside the bytes for later hits, if the entry was inserted with room reserved for one and holds
+    /// none yet. Returns whether it was kept.
+    ///
+    /// The first type to be attached stays; a second type decodes anew at each hit. Room for one is what was charged.
+    pub fn attach_typed<T: Any + Send + Sync>(&self, value: Arc<T>) -> bool {
+        match self.entry.side() {
+            Some(side) if side.reserve > 0 => side.typed.set(value).is_ok(),
+            _ => false,
+        }
+    }
+
+    /// Whether the value was still fresh when it was looked up. A stale one is served while the engine refreshes it.
+    #[inline]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// When the value stops being fresh, in coarse monotonic milliseconds.
+    #[inline]
+    pub fn fresh_until_ms(&self) -> u64 {
+        self.entry.life().fresh_until_ms
+    }
+
+    /// When the value stops being served, in coarse monotonic milliseconds.
+    #[inline]
+    pub fn expires_at_ms(&self) -> u64 {
+        self.entry.life().expires_at_ms
+    }
+}
+
+impl fmt::Debug for Hit {
+    /// Sizes and times; neither the key nor the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hit")
+            .field("stored_len", &self.entry.stored_len())
+            .field("fresh", &self.fresh)
+            .field("life", &self.entry.life())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,273 @@
+//! The in-process tier: stored bytes by wire key, under a budget of bytes that nothing can exceed.
+//!
+//! First in the line of a get, after `key` and before `guard`. It protects the caller's latency (a hit takes tens of
+//! nanoseconds and waits for nobody's I/O) and the host's memory (the budget covers keys, values, typed copies and the
+//! bookkeeping, and is held at insert, not by a task that comes later). It never returns
+//! - the value of another key: the whole key is kept and compared, so a hash collision is a miss;
+//! - a value that was overwritten, removed, or outlived: an insert that is refused drops the older value as well;
+//! - a value of another epoch: to invalidate a namespace is to change a number, however many entries it had.
+//!
+//! ```text
+//! mod.rs     the operations, told in order       policy.rs   budget -> shards, charges, evictions
+//! entry.rs   one entry, and the hit on it        stats.rs    counters that cost a hit nothing
+//! ```
+
+mod entry;
+mod policy;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::clock::Clock;
+use entry::Entry;
+pub use entry::{Epoch, Hit, Life, Typed};
+use policy::{Budget, Departed, Store};
+pub use stats::L1Stats;
+use stats::{Counters, Event};
+
+/// The bounds of the tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L1Config {
+    /// Bytes of memory, all told: keys, stored bytes, typed copies, 144 bytes of bookkeeping per entry.
+    pub max_bytes: u64,
+    /// Number of entries. `None`: as many as fit `max_bytes`.
+    ///
+    /// Both bounds always hold. Where small and large entries mix, the tier may count as full before either is reached,
+    /// though not before one of them is half used.
+    pub max_entries: Option<u64>,
+    /// No entry may take more than one n-th of `max_bytes`; a larger one is refused. A smaller share also allows more
+    /// shards, because a shard must hold the largest entry: at 8 there are at most 4, at 64 at most 32.
+    pub max_entry_share: NonZeroU32,
+}
+
+impl L1Config {
+    /// Bounded by bytes alone, an entry by an eighth of them.
+    pub const fn with_max_bytes(max_bytes: u64) -> Self {
+        const EIGHTH: NonZeroU32 = NonZeroU32::new(8).unwrap();
+        Self { max_bytes, max_entries: None, max_entry_share: EIGHTH }
+    }
+}
+
+/// The hash of a wire key under the seed of one [`L1`]. Equal keys have equal hashes; the reverse is only likely.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash(u64);
+
+impl KeyHash {
+    /// A hash of the caller's choice, to make keys collide.
+    #[cfg(test)]
+    pub(crate) const fn from_raw(hash: u64) -> Self {
+        Self(hash)
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    /// Not the number: it would let a reader of logs look for keys that collide.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(..)")
+    }
+}
+
+/// What became of an inserted value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Inserted {
+    /// It is in the tier.
+    Kept,
+    /// It is larger than its share. No value of this key is in the tier.
+    TooLarge,
+    /// It replaced an older value, and among what was then too much it was the least used itself. No value of this key is
+    /// in the tier.
+    Displaced,
+}
+
+/// The in-process tier. Share it behind an `Arc`.
+pub struct L1 {
+    store: Store,
+    budget: Budget,
+    hasher: foldhash::quality::RandomState,
+    clock: Arc<dyn Clock>,
+    counters: Counters,
+    /// By how much the entries' weights exceed their charges. Stays 0 without `max_entries`. Raised before an insert and
+    /// lowered after a departure, so that it is never too small.
+    slack: AtomicU64,
+}
+
+impl L1 {
+    /// An empty tier. A budget of 0, in bytes or in entries, makes one that refuses everything.
+    pub fn new(config: L1Config, clock: Arc<dyn Clock>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        let budget = Budget::new(&config, cores);
+        Self {
+            store: budget.build(),
+            budget,
+            // The quality variant: its bits pick the shard, the bucket and the tag without any further mixing.
+            hasher: foldhash::quality::RandomState::default(),
+            clock,
+            counters: Counters::new(),
+            slack: AtomicU64::new(0),
+        }
+    }
+
+    /// Hashes a wire key, once per operation. The seed is random, so nobody outside can prepare keys that collide.
+    #[inline]
+    pub fn hash(&self, wire_key: &[u8]) -> KeyHash {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(wire_key);
+        KeyHash(hasher.finish())
+    }
+
+    /// Looks a key up. An entry that is over, or of another epoch, is dropped on the way.
+    #[inline]
+    pub fn get(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
+        let hit = self.look_up(hash, wire_key, epoch);
+        self.counters.count(if hit.is_some() { Event::Hit } else { Event::Miss });
+        hit
+    }
+
+    #[inline]
+    fn look_up(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
+        let entry = self.store.get(&hash)?;
+        if entry.key() != wire_key {
+            return None;
+        }
+        let life = entry.life();
+        // A value without an end needs no clock.
+        let now_ms = if life == Life::FOREVER { 0 } else { self.clock.coarse_ms() };
+        if entry.epoch() != epoch || now_ms >= life.expires_at_ms {
+            self.drop_outlived(hash, &entry);
+            return None;
+        }
+        Some(Hit { entry, fresh: now_ms < life.fresh_until_ms })
+    }
+
+    /// Drops this very entry, not a newer one that took its place since.
+    #[cold]
+    fn drop_outlived(&self, hash: KeyHash, outlived: &Entry) {
+        if let Some((_, entry)) = self.store.remove_if(&hash, |entry| entry.address() == outlived.address()) {
+            self.release_slack(&entry);
+            self.counters.count(Event::Expired);
+        }
+    }
+
+    /// Keeps a value, in place of any older one of its key. Whatever the answer, the older value is gone.
+    ///
+    /// Charged are the key, the stored bytes, `reserve`, 144 bytes of bookkeeping, and another 128 for a value that with its
+    /// key passes 768 bytes or has room for a typed copy. `reserve` is the size of the typed copy, given now or attached to
+    /// a hit later; with 0 none can be attached. A value inserted here must own no more memory than it shows: a `Bytes` cut
+    /// out of a large buffer holds the whole buffer, which the budget cannot see.
+    #[allow(clippy::too_many_arguments)] // Each is a different type, and a struct would be built only to be taken apart.
+    pub fn insert(
+        &self,
+        hash: KeyHash,
+        wire_key: &[u8],
+        epoch: Epoch,
+        stored: Bytes,
+        life: Life,
+        typed: Option<Typed>,
+        reserve: u64,
+    ) -> Inserted {
+        let charge = policy::charge(wire_key.len(), stored.len(), typed.is_some(), reserve);
+        if !self.budget.admits(wire_key.len(), charge) {
+            self.remove(hash, wire_key);
+            self.counters.count(Event::Refused);
+            return Inserted::TooLarge;
+        }
+        let entry = Entry::new(wire_key, epoch, stored, life, typed, reserve);
+        self.raise_slack(charge);
+        let mut departed = Departed::default();
+        // An address, not a clone: `departed` keeps alive what left, so none of it can have been given this address since.
+        let inserted = entry.address();
+        self.store.insert_with_lifecycle(hash, entry, &mut departed);
+        self.account(inserted, &departed)
+    }
+
+    fn account(&self, inserted: usize, departed: &Departed) -> Inserted {
+        let mut left = 0;
+        let mut displaced = false;
+        for entry in departed.iter() {
+            left += 1;
+            displaced |= entry.address() == inserted;
+            self.release_slack(entry);
+        }
+        if left > departed.evicted {
+            self.counters.add(Event::Replaced, left - departed.evicted);
+        }
+        let evicted_others = departed.evicted - u64::from(displaced);
+        if evicted_others > 0 {
+            self.counters.add(Event::Eviction, evicted_others);
+        }
+        if displaced {
+            self.counters.count(Event::Refused);
+            return Inserted::Displaced;
+        }
+        self.counters.count(Event::Insert);
+        Inserted::Kept
+    }
+
+    /// Drops a key's value. Returns whether there was one, dead or alive.
+    pub fn remove(&self, hash: KeyHash, wire_key: &[u8]) -> bool {
+        let removed = self.store.remove_if(&hash, |entry| entry.key() == wire_key);
+        if let Some((_, entry)) = &removed {
+            self.release_slack(entry);
+            self.counters.count(Event::Removed);
+        }
+        removed.is_some()
+    }
+
+    /// Drops every entry that was inserted before this call. To forget one namespace, change its epoch instead: that is
+    /// one write, and this is a walk.
+    pub fn clear(&self) {
+        // One by one, not by the engine's own `clear`: that frees entries under the shard's lock, and a typed copy's `Drop`
+        // is foreign code.
+        for (_, entry) in self.store.drain() {
+            self.release_slack(&entry);
+            self.counters.count(Event::Removed);
+        }
+    }
+
+    /// What the tier did and holds. While other threads work, the numbers are each right but of slightly different moments.
+    pub fn stats(&self) -> L1Stats {
+        let sum = |event| self.counters.sum(event);
+        L1Stats {
+            hits: sum(Event::Hit),
+            misses: sum(Event::Miss),
+            expired: sum(Event::Expired),
+            inserts: sum(Event::Insert),
+            replaced: sum(Event::Replaced),
+            refused: sum(Event::Refused),
+            evictions: sum(Event::Eviction),
+            removed: sum(Event::Removed),
+            entries: self.store.len() as u64,
+            bytes: self.store.weight().saturating_sub(self.slack.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn raise_slack(&self, charge: u64) {
+        let slack = self.budget.slack(charge);
+        if slack > 0 {
+            self.slack.fetch_add(slack, Ordering::Relaxed);
+        }
+    }
+
+    fn release_slack(&self, entry: &Entry) {
+        let slack = self.budget.slack(policy::charge_of(entry));
+        if slack > 0 {
+            self.slack.fetch_sub(slack, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for L1 {
+    /// The numbers; no keys, no values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("L1").field("budget", &self.budget).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
