@@ -36,7 +36,7 @@ use stats::{Counters, Event};
 /// The bounds of the tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L1Config {
-    /// Bytes of memory, all told: keys, stored bytes, typed copies, 144 bytes of bookkeeping per entry.
+    /// Bytes of memory, all told: keys, stored bytes, typed copies, 152 bytes of bookkeeping per entry.
     pub max_bytes: u64,
     /// Number of entries. `None`: as many as fit `max_bytes`.
     ///
@@ -92,7 +92,7 @@ pub enum Inserted {
 pub struct L1 {
     store: Store,
     budget: Budget,
-    hasher: foldhash::quality::RandomState,
+    hasher: foldhash::fast::RandomState,
     clock: Arc<dyn Clock>,
     counters: Counters,
     /// By how much the entries' weights exceed their charges. Stays 0 without `max_entries`. Raised before an insert and
@@ -108,8 +108,7 @@ impl L1 {
         Self {
             store: budget.build(),
             budget,
-            // The quality variant: its bits pick the shard, the bucket and the tag without any further mixing.
-            hasher: foldhash::quality::RandomState::default(),
+            hasher: foldhash::fast::RandomState::default(),
             clock,
             counters: Counters::new(),
             slack: AtomicU64::new(0),
@@ -159,7 +158,7 @@ impl L1 {
 
     /// Keeps a value, in place of any older one of its key. Whatever the answer, the older value is gone.
     ///
-    /// Charged are the key, the stored bytes, `reserve`, 144 bytes of bookkeeping, and another 128 for a value that with its
+    /// Charged are the key, the stored bytes, `reserve`, 152 bytes of bookkeeping, and another 128 for a value that with its
     /// key passes 768 bytes or has room for a typed copy. `reserve` is the size of the typed copy, given now or attached to
     /// a hit later; with 0 none can be attached. A value inserted here must own no more memory than it shows: a `Bytes` cut
     /// out of a large buffer holds the whole buffer, which the budget cannot see.

@@ -5,6 +5,7 @@
 //! one writer, which adds with a plain load and store, no locked instruction; readers sum the stripes. Threads beyond the
 //! 63 leases share the last stripe and add atomically there. No count is lost in either case.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the in-process tier did since it was made. Counters only grow.
@@ -92,6 +93,7 @@ impl Counters {
 /// a mutex: a child made by `fork()` must never find it locked.
 static LEASED: AtomicU64 = AtomicU64::new(0);
 
+/// Gives the thread's stripe back when the thread ends.
 struct Lease(usize);
 
 impl Lease {
@@ -113,18 +115,31 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // A destructor that runs after this one may still look something up.
+        STRIPE.set(SHARED);
         if self.0 != SHARED {
             LEASED.fetch_and(!(1 << self.0), Ordering::Release);
         }
     }
 }
 
+const NOT_YET: usize = usize::MAX;
+
 thread_local! {
     static LEASE: Lease = Lease::take();
+    /// The number in `LEASE`, apart: without a destructor a thread-local is one load, with no state to check first.
+    static STRIPE: Cell<usize> = const { Cell::new(NOT_YET) };
 }
 
 #[inline]
 fn leased_stripe() -> usize {
-    // A lookup from another thread-local's destructor can come after ours ran.
-    LEASE.try_with(|lease| lease.0).unwrap_or(SHARED)
+    let stripe = STRIPE.get();
+    if stripe == NOT_YET { lease_stripe() } else { stripe }
+}
+
+#[cold]
+fn lease_stripe() -> usize {
+    let stripe = LEASE.try_with(|lease| lease.0).unwrap_or(SHARED);
+    STRIPE.set(stripe);
+    stripe
 }

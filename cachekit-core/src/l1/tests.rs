@@ -548,11 +548,11 @@ fn the_charge_covers_the_parts_it_names() {
     let f = roomy();
     let _ = f.put("k", "v");
     assert_eq!(f.l1.store.memory_used().entries, 40);
-    assert_eq!((ENTRY_OVERHEAD, SIDE_OVERHEAD), (144, 128));
-    assert_eq!(f.l1.stats().bytes, 144 + 2);
-    assert_eq!(charge(91, 100, false, 0), 144 + 191);
-    assert_eq!(charge(91, 100, false, 50), 144 + 128 + 191 + 50);
-    assert_eq!(charge(91, 1000, false, 0), 144 + 128 + 1091);
+    assert_eq!((ENTRY_OVERHEAD, SIDE_OVERHEAD), (152, 128));
+    assert_eq!(f.l1.stats().bytes, 152 + 2);
+    assert_eq!(charge(91, 100, false, 0), 152 + 191);
+    assert_eq!(charge(91, 100, false, 50), 152 + 128 + 191 + 50);
+    assert_eq!(charge(91, 1000, false, 0), 152 + 128 + 1091);
     assert_eq!(charge(usize::MAX, 1, true, u64::MAX), u64::MAX);
 }
 
