@@ -44,7 +44,8 @@ pub struct L1Config {
     /// though not before one of them is half used.
     pub max_entries: Option<u64>,
     /// No entry may take more than one n-th of `max_bytes`; a larger one is refused. A smaller share also allows more
-    /// shards, because a shard must hold the largest entry: at 8 there are at most 4, at 64 at most 32.
+    /// shards, because a shard must hold the largest entry: at 8 there are at most 4, at 64 at most 32. At 1 an entry may
+    /// take what one shard can give, nine tenths of `max_bytes`.
     pub max_entry_share: NonZeroU32,
 }
 

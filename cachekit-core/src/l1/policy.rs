@@ -73,7 +73,7 @@ impl Budget {
         let max_entries = config.max_entries.unwrap_or(u64::MAX);
         let share = u64::from(config.max_entry_share.get());
 
-        // What ghosts will occupy is taken off the top, 5 %; charging entries for it would be wrong for every size but one.
+        // What ghosts will occupy is taken off the top, 8 %; charging entries for it would be wrong for every size but one.
         let estimated_entries = (config.max_bytes / TYPICAL_CHARGE).min(max_entries);
         let ghosts = (estimated_entries as f64 * GHOSTS) as u64;
         let capacity = config.max_bytes - (ghosts * SLOT).min(config.max_bytes / 2);

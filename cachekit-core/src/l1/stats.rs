@@ -143,3 +143,8 @@ fn lease_stripe() -> usize {
     STRIPE.set(stripe);
     stripe
 }
+
+#[cfg(test)]
+pub(super) fn has_own_stripe() -> bool {
+    leased_stripe() != SHARED
+}

@@ -3,7 +3,7 @@
 mod model;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Barrier, Weak};
+use std::sync::{Barrier, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -530,6 +530,10 @@ proptest! {
         prop_assert!(budget.shards.is_power_of_two() && budget.shards <= 4 * cores);
         prop_assert!(u128::from(budget.shard_bytes) * u128::from(budget.shards) <= u128::from(max_bytes));
         prop_assert!(budget.largest <= max_bytes / u64::from(share));
+        // The share is what limits an entry, never the size that a shard happens to have.
+        if share > 1 && max_bytes > 4096 && max_entries != Some(0) {
+            prop_assert_eq!(budget.largest, max_bytes / u64::from(share));
+        }
         if let Some(max_entries) = max_entries {
             let per_shard = budget.shard_bytes / budget.floor;
             prop_assert!(u128::from(per_shard) * u128::from(budget.shards) <= u128::from(max_entries));
@@ -558,8 +562,19 @@ fn the_charge_covers_the_parts_it_names() {
 
 // --- counting ---
 
+/// Held by tests that count on stripes being free.
+static STRIPES_IN_TEST: Mutex<()> = Mutex::new(());
+
+#[test]
+fn a_thread_that_ends_hands_its_stripe_on() {
+    let _alone = STRIPES_IN_TEST.lock();
+    let exclusive = (0..300).filter(|_| thread::spawn(stats::has_own_stripe).join().unwrap()).count();
+    assert!(exclusive > 64, "only {exclusive} of 300 threads, one after another, got a stripe");
+}
+
 #[test]
 fn more_threads_than_stripes_lose_no_count() {
+    let _alone = STRIPES_IN_TEST.lock();
     const THREADS: u64 = 80;
     let counters = Counters::new();
     let start = Barrier::new(THREADS as usize);
