@@ -41,7 +41,7 @@ pub struct L1Config {
     /// Number of entries. `None`: as many as fit `max_bytes`.
     ///
     /// Both bounds always hold. Where small and large entries mix, the tier may count as full before either is reached,
-    /// though not before one of them is half used.
+    /// though not before one of them is about half used.
     pub max_entries: Option<u64>,
     /// No entry may take more than one n-th of `max_bytes`; a larger one is refused. A smaller share also allows more
     /// shards, because a shard must hold the largest entry: at 8 there are at most 4, at 64 at most 32. At 1 an entry may

@@ -171,6 +171,55 @@ fn a_new_epoch_makes_every_entry_a_miss() {
     assert_eq!(f.assert_stats_add_up().expired, 1000);
 }
 
+#[test]
+fn dropping_an_outlived_entry_spares_the_newer_one_in_its_place() {
+    let f = roomy();
+    let _ = f.put("k", "older");
+    let outlived = f.get("k").unwrap();
+    let _ = f.put("k", "newer");
+    // As by a reader that was overtaken between its lookup and its removal.
+    f.l1.drop_outlived(f.l1.hash(b"k"), &outlived.entry);
+    assert_eq!(f.value("k").unwrap(), b"newer");
+    assert_eq!(f.assert_stats_add_up().expired, 0);
+}
+
+#[test]
+fn no_reader_sees_a_value_older_than_the_last_finished_insert() {
+    // Tight, so that inserts of all kinds happen: kept, replacing, displaced, refused.
+    let f = fixture(L1Config::with_max_bytes(60_000));
+    let finished = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut hits = 0_u64;
+                    loop {
+                        let floor = finished.load(Ordering::Acquire);
+                        if let Some(hit) = f.get("k") {
+                            let version = u64::from_le_bytes(hit.stored()[..8].try_into().unwrap());
+                            assert!(version >= floor, "{version} after {floor}");
+                            hits += 1;
+                        }
+                        if floor == 20_000 {
+                            return hits;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for version in 1..=20_000_u64 {
+            let mut value = version.to_le_bytes().to_vec();
+            value.resize([8, 700, 5_000, 9_000][version as usize % 4], 0);
+            let _ = f.put("k", value);
+            finished.store(version, Ordering::Release);
+            let _ = f.put(&format!("other{}", version % 50), vec![0; 3_000]);
+        }
+        assert!(readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>() > 0);
+    });
+    let stats = f.assert_stats_add_up();
+    assert!(stats.refused > 1_000 && stats.replaced > 1_000, "{stats:?}");
+}
+
 // --- keys ---
 
 #[test]
@@ -463,11 +512,15 @@ fn burst(config: L1Config) -> (Fixture, u64, u64, u64) {
             .collect();
         let sampler = scope.spawn(|| {
             let mut most = (0, 0);
-            while !done.load(Ordering::Acquire) {
+            loop {
+                // Looked at before the sample, so that the last sample is of the end.
+                let last = done.load(Ordering::Acquire);
                 let stats = f.l1.stats();
                 most = (most.0.max(stats.bytes), most.1.max(stats.entries));
+                if last {
+                    return most;
+                }
             }
-            most
         });
         start.wait();
         for worker in workers {
