@@ -2,4 +2,5 @@
 //! The cachekit engine.
 
 pub mod clock;
+pub mod codec;
 pub mod l1;

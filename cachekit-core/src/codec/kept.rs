@@ -1,0 +1,120 @@
+//! Contexts and buffers that outlive a call.
+//!
+//! A fresh zstd context costs 7.5 µs, as much as compressing 4 KB does, so contexts are kept. One per thread was rejected: a
+//! runtime may own 512 blocking threads, and at about 1 MB a context that is half a gigabyte nobody asked for. Here at most
+//! [`SLOTS`] of a kind are kept per process, whatever the number of threads.
+//!
+//! Nobody ever waits. A slot is taken by `try_lock`; if all are busy or empty the caller makes its own. That also makes
+//! `fork()` harmless: a slot whose lock another thread held at the fork stays locked in the child for ever and is passed by.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Things of one kind kept per process. 16: more than the cores of most hosts, and at most 16 MB of zstd contexts.
+pub(super) const SLOTS: usize = 16;
+
+pub(super) struct Kept<T> {
+    slots: [Mutex<Option<T>>; SLOTS],
+}
+
+impl<T> Kept<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: [const { Mutex::new(None) }; SLOTS] }
+    }
+
+    /// One that was kept, or `None` if there is none to be had without waiting.
+    pub(super) fn take(&self) -> Option<T> {
+        self.slots_from_home().find_map(|slot| slot.try_lock().ok()?.take())
+    }
+
+    /// Keeps `thing` if a slot is free, else drops it.
+    pub(super) fn give(&self, thing: T) {
+        for slot in self.slots_from_home() {
+            if let Ok(mut slot) = slot.try_lock()
+                && slot.is_none()
+            {
+                *slot = Some(thing);
+                return;
+            }
+        }
+    }
+
+    /// The slots, beginning with the one this thread tried first last time, so that threads stay out of each other's way.
+    fn slots_from_home(&self) -> impl Iterator<Item = &Mutex<Option<T>>> {
+        let home = home();
+        (0..SLOTS).map(move |step| &self.slots[(home + step) % SLOTS])
+    }
+}
+
+fn home() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static HOME: Cell<usize> = const { Cell::new(usize::MAX) });
+    // A destructor of another thread-local may call us when HOME is gone; any slot will do then.
+    HOME.try_with(|home| {
+        if home.get() == usize::MAX {
+            home.set(NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS);
+        }
+        home.get()
+    })
+    .unwrap_or(0)
+}
+
+/// Largest buffer kept, in bytes of capacity. 256 KiB × 16 slots = 4 MB at most; a larger value pays for its own buffer,
+/// which is little beside the time it takes to serialize it.
+const KEPT_BUFFER: usize = 256 << 10;
+
+static BUFFERS: Kept<Vec<u8>> = Kept::new();
+
+/// Runs `work` with an empty buffer. The buffer is kept for the next caller unless it `holds_secrets`.
+///
+/// `work` may call back into the codec (a `Serialize` impl may use a cache): it then gets another buffer.
+pub(super) fn with_buffer<R>(holds_secrets: bool, work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut buffer = if holds_secrets { Vec::new() } else { BUFFERS.take().unwrap_or_default() };
+    let result = work(&mut buffer);
+    if !holds_secrets && buffer.capacity() <= KEPT_BUFFER {
+        buffer.clear();
+        BUFFERS.give(buffer);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_the_slots_are_kept() {
+        let kept = Kept::new();
+        for number in 0..SLOTS + 5 {
+            kept.give(number);
+        }
+        let mut taken: Vec<_> = std::iter::from_fn(|| kept.take()).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, (0..SLOTS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_slot_locked_for_ever_is_passed_by() {
+        let kept = Kept::new();
+        let held: Vec<_> = kept.slots.iter().map(|slot| slot.lock().unwrap()).collect();
+        kept.give(1);
+        assert_eq!(kept.take(), None);
+        drop(held);
+        kept.give(2);
+        assert_eq!(kept.take(), Some(2));
+    }
+
+    #[test]
+    fn a_buffer_comes_back_empty_and_the_callback_gets_its_own() {
+        with_buffer(false, |outer| {
+            outer.extend_from_slice(b"outer");
+            with_buffer(false, |inner| {
+                assert!(inner.is_empty());
+                inner.extend_from_slice(b"inner");
+            });
+            assert_eq!(outer, b"outer");
+        });
+        with_buffer(false, |again| assert!(again.is_empty()));
+    }
+}

@@ -1,0 +1,324 @@
+//! Value ↔ stored bytes: serialize, compress, seal, wrap; and back, checking each step.
+//!
+//! What it protects: a backend is untrusted, so an entry becomes a value only if it is, whole and unchanged, what was stored
+//! under the key asked for, within its time and within the limits. Everything else is a [`Refusal`]. It stands between the
+//! typed cache above and the tiers below, for which an entry is bytes.
+//!
+//! ```text
+//! encode   value ── serialize ── compress? ── seal? ── header · key · tags · payload ── checksum ──► stored bytes
+//! open     stored bytes ── lengths ── checksum or tag ── key ── time ──► Opened ── expand? ── deserialize ──► value
+//! ```
+//!
+//! `docs/envelope.md` draws the bytes.
+
+mod compress;
+mod depth;
+mod envelope;
+mod freshness;
+mod kept;
+mod refusal;
+mod seal;
+mod serialize;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use compress::{Compression, Compressor, DEFAULT_THRESHOLD};
+pub use envelope::{Envelope, HEADER_LEN, MAGIC, Meta, NewEntry, Tag, VERSION};
+pub use freshness::{Freshness, SKEW_ALLOWANCE_MS, Times};
+pub use refusal::{DecodeFault, EncodeError, Refusal, RetimeError};
+pub use seal::{Cipher, NONCE_LEN, OpenError, SealError, Sealer, TAG_LEN};
+pub use serialize::{MAX_DEPTH, Serializer};
+
+use envelope::Shape;
+use kept::with_buffer;
+
+/// Largest value written or read, in bytes before compression. 100 MiB: far above what belongs in a cache, far below what
+/// a host dies of; each reader of a hostile entry may allocate this much once.
+pub const DEFAULT_MAX_VALUE: u64 = 100 << 20;
+
+/// Room set aside for a serialized value whose size is not known yet; most values are smaller, the others double it.
+const FIRST_GUESS: usize = 512;
+
+/// Turns values into entries and entries into values. Cheap to clone; holds no state but its settings.
+#[derive(Debug, Clone)]
+pub struct Codec {
+    /// How typed values become bytes. What is read is told by each entry.
+    pub serializer: Serializer,
+    /// How payloads are made smaller. What is read is told by each entry.
+    pub compression: Compression,
+    /// Largest value, in bytes before compression; checked on both ways.
+    pub max_value: u64,
+    /// If set, every entry is encrypted and nothing else is accepted.
+    pub sealer: Option<Arc<dyn Sealer>>,
+}
+
+impl Default for Codec {
+    fn default() -> Self {
+        Self {
+            serializer: Serializer::default(),
+            compression: Compression::default(),
+            max_value: DEFAULT_MAX_VALUE,
+            sealer: None,
+        }
+    }
+}
+
+impl Codec {
+    /// The entry for a typed value.
+    ///
+    /// ```
+    /// use cachekit_core::codec::{Codec, Meta, NewEntry, Times};
+    ///
+    /// let codec = Codec::default();
+    /// let times = Times { created_ms: 1_000, expires_ms: 61_000, ..Times::default() };
+    /// let entry = NewEntry { wire_key: b"ck:users:42", meta: Meta { times, ..Meta::default() }, tags: &[] };
+    /// let stored = codec.encode(&entry, &("Ada", 36))?;
+    ///
+    /// let opened = codec.open(&stored, b"ck:users:42", 2_000)?;
+    /// assert_eq!(opened.decode::<(String, u32)>()?, ("Ada".to_owned(), 36));
+    /// assert!(codec.open(&stored, b"ck:users:43", 2_000).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn encode<T: Serialize + ?Sized>(&self, entry: &NewEntry<'_>, value: &T) -> Result<Bytes, EncodeError> {
+        if self.compression == Compression::None {
+            // Straight into the entry: no second copy of the payload.
+            let mut out = self.begin(entry, FIRST_GUESS)?;
+            let payload_at = out.len();
+            self.serializer.encode(value, &mut out, self.max_value)?;
+            let payload_len = (out.len() - payload_at) as u64;
+            return self.finish(entry, out, self.serializer, Compressor::None, payload_len);
+        }
+        with_buffer(self.sealer.is_some(), |payload| {
+            self.serializer.encode(value, payload, self.max_value)?;
+            self.wrap(entry, self.serializer, payload)
+        })
+    }
+
+    /// The entry for bytes, kept as they are whatever the serializer set; read back by [`Opened::bytes`].
+    pub fn encode_bytes(&self, entry: &NewEntry<'_>, bytes: &[u8]) -> Result<Bytes, EncodeError> {
+        if bytes.len() as u64 > self.max_value {
+            return Err(EncodeError::TooLarge { max: self.max_value });
+        }
+        self.wrap(entry, Serializer::Raw, bytes)
+    }
+
+    fn wrap(&self, entry: &NewEntry<'_>, serializer: Serializer, payload: &[u8]) -> Result<Bytes, EncodeError> {
+        let mut out = self.begin(entry, payload.len())?;
+        let compressor = self.compression.append(payload, &mut out);
+        self.finish(entry, out, serializer, compressor, payload.len() as u64)
+    }
+
+    /// An entry up to where its payload begins, the nonce's room included.
+    fn begin(&self, entry: &NewEntry<'_>, payload_room: usize) -> Result<Vec<u8>, EncodeError> {
+        if self.sealer.is_none() {
+            return envelope::begin(entry, payload_room);
+        }
+        let mut out = envelope::begin(entry, NONCE_LEN + payload_room + TAG_LEN)?;
+        out.resize(out.len() + NONCE_LEN, 0);
+        Ok(out)
+    }
+
+    /// Completes an entry whose payload is in place.
+    fn finish(
+        &self,
+        entry: &NewEntry<'_>,
+        mut out: Vec<u8>,
+        serializer: Serializer,
+        compressor: Compressor,
+        payload_len: u64,
+    ) -> Result<Bytes, EncodeError> {
+        let cipher = self.sealer.as_ref().map(|sealer| sealer.cipher());
+        envelope::set_shape(&mut out, &Shape { serializer, compressor, cipher, payload_len });
+        match &self.sealer {
+            Some(sealer) => seal::seal(&**sealer, &mut out, envelope::prefix_len(entry))?,
+            None => envelope::set_checksum(&mut out),
+        }
+        // L1 counts an entry by its length, so it must not hold more than that.
+        out.shrink_to_fit();
+        Ok(Bytes::from(out))
+    }
+
+    /// Checks `stored` and gives access to its value, if it is an entry for `wire_key` that may be served at `now_ms`
+    /// (milliseconds since the Unix epoch).
+    ///
+    /// Nothing is copied, unless the entry is sealed. Expanding and decoding wait until the value is asked for.
+    pub fn open(&self, stored: &Bytes, wire_key: &[u8], now_ms: u64) -> Result<Opened, Refusal> {
+        let (envelope, payload) = self.admit(stored, wire_key)?;
+        let freshness = match envelope.meta().times.freshness(now_ms) {
+            Freshness::Expired => return Err(Refusal::Expired),
+            Freshness::FromTheFuture => return Err(Refusal::FromTheFuture),
+            served => served,
+        };
+        Ok(Opened { envelope, payload, freshness })
+    }
+
+    /// Everything about an entry but its age: the parts, and the payload without its seal.
+    fn admit(&self, stored: &Bytes, wire_key: &[u8]) -> Result<(Envelope, Bytes), Refusal> {
+        let Some(sealer) = &self.sealer else {
+            let envelope = Envelope::parse(stored)?;
+            if envelope.is_sealed() {
+                return Err(Refusal::Sealed);
+            }
+            if envelope.wire_key() != wire_key {
+                return Err(Refusal::WrongKey);
+            }
+            if envelope.payload_len() > self.max_value {
+                return Err(Refusal::TooLarge);
+            }
+            let payload = envelope.stored_payload();
+            return Ok((envelope, payload));
+        };
+        // Whoever can write to the backend chooses how bytes fail. Where encryption is on, all the ways are one: an entry
+        // that is not an authentic one for this key raises the alarm, be it cut, foreign, plain or moved.
+        let envelope = Envelope::parse(stored).map_err(|_| Refusal::Tampered)?;
+        if envelope.cipher() != Some(sealer.cipher()) || envelope.wire_key() != wire_key {
+            return Err(Refusal::Tampered);
+        }
+        // Compression is only used where it saves, so what is sealed is never longer than the longest value.
+        if (stored.len() - envelope.payload_at()) as u64 > self.max_value.saturating_add((NONCE_LEN + TAG_LEN) as u64) {
+            return Err(Refusal::TooLarge);
+        }
+        let payload = seal::open(&**sealer, stored, envelope.payload_at()).map_err(|error| match error {
+            OpenError::Tampered => Refusal::Tampered,
+            OpenError::NoKey => Refusal::Sealed,
+        })?;
+        if envelope.payload_len() > self.max_value {
+            return Err(Refusal::TooLarge);
+        }
+        Ok((envelope, Bytes::from(payload)))
+    }
+
+    /// The same entry with other times, as `touch` needs where the entry and not the backend owns its expiry.
+    ///
+    /// The entry is checked as by [`Codec::open`] first, its age included: a new checksum must not bless damaged bytes,
+    /// nor a touch wake what has expired.
+    pub fn retime(
+        &self,
+        stored: &Bytes,
+        wire_key: &[u8],
+        now_ms: u64,
+        change: impl FnOnce(Times) -> Times,
+    ) -> Result<Bytes, RetimeError> {
+        let Opened { envelope, payload, .. } = self.open(stored, wire_key, now_ms)?;
+        let mut out = Vec::with_capacity(stored.len());
+        match &self.sealer {
+            None => {
+                out.extend_from_slice(stored);
+                envelope::set_times(&mut out, change(envelope.meta().times))?;
+                envelope::set_checksum(&mut out);
+            }
+            Some(sealer) => {
+                out.extend_from_slice(&stored[..envelope.payload_at()]);
+                envelope::set_times(&mut out, change(envelope.meta().times))?;
+                out.resize(out.len() + NONCE_LEN, 0);
+                out.extend_from_slice(&payload);
+                seal::seal(&**sealer, &mut out, envelope.payload_at()).map_err(EncodeError::from)?;
+            }
+        }
+        Ok(Bytes::from(out))
+    }
+
+    /// What `stored` says about itself, for tools: the key is not known, and a damaged entry is shown as far as its parts
+    /// can be found. Nothing of it may be served.
+    pub fn inspect(&self, stored: &Bytes, now_ms: u64) -> Result<Inspection, Refusal> {
+        let envelope = Envelope::locate(stored)?;
+        let verdict = self.admit(stored, envelope.wire_key()).map(|_| ());
+        let freshness = envelope.meta().times.freshness(now_ms);
+        Ok(Inspection { envelope, freshness, verdict })
+    }
+}
+
+/// An entry as a tool shows it.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The parts. Believe them only as far as `verdict` goes.
+    pub envelope: Envelope,
+    /// What its times say.
+    pub freshness: Freshness,
+    /// Whether the entry would be accepted under the key it names, its age aside.
+    pub verdict: Result<(), Refusal>,
+}
+
+/// An entry that passed every check and may be served.
+#[derive(Clone)]
+pub struct Opened {
+    envelope: Envelope,
+    payload: Bytes,
+    freshness: Freshness,
+}
+
+impl Opened {
+    /// The entry's parts.
+    #[must_use]
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Times, cost, epoch.
+    #[must_use]
+    pub fn meta(&self) -> &Meta {
+        self.envelope.meta()
+    }
+
+    /// `Fresh`, `Stale` or `StaleIfError`; the other two are refusals.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// The typed value.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        let serializer = self.envelope.serializer()?;
+        let compressor = self.envelope.compressor()?;
+        if compressor == Compressor::None {
+            self.check_plain_len()?;
+            return serializer.decode(&self.payload);
+        }
+        with_buffer(self.envelope.is_sealed(), |plain| {
+            compressor.expand(&self.payload, self.envelope.payload_len(), plain)?;
+            serializer.decode(plain)
+        })
+    }
+
+    /// The value of an entry made by [`Codec::encode_bytes`]. A typed value is refused: its bytes are not what was stored.
+    pub fn bytes(&self) -> Result<Bytes, Refusal> {
+        match self.envelope.serializer()? {
+            Serializer::Raw => self.payload(),
+            _ => Err(Refusal::Decode(DecodeFault::Serializer)),
+        }
+    }
+
+    /// The payload after decryption and decompression, whatever the serializer. Shares the entry's buffer if it can.
+    pub fn payload(&self) -> Result<Bytes, Refusal> {
+        let compressor = self.envelope.compressor()?;
+        if compressor == Compressor::None {
+            self.check_plain_len()?;
+            return Ok(self.payload.clone());
+        }
+        let mut plain = Vec::new();
+        compressor.expand(&self.payload, self.envelope.payload_len(), &mut plain)?;
+        Ok(Bytes::from(plain))
+    }
+
+    /// A sealed payload's length could not be compared before it was open.
+    fn check_plain_len(&self) -> Result<(), Refusal> {
+        if self.payload.len() as u64 == self.envelope.payload_len() { Ok(()) } else { Err(Refusal::Corrupt) }
+    }
+}
+
+/// No payload: it is somebody's value.
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("envelope", &self.envelope)
+            .field("freshness", &self.freshness)
+            .finish_non_exhaustive()
+    }
+}

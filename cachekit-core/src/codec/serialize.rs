@@ -1,0 +1,146 @@
+//! Value ↔ payload.
+//!
+//! What it protects: hostile bytes cannot exhaust the stack or the memory of the host. Bytes are bounded before a type sees
+//! them: nesting by [`MAX_DEPTH`], announced counts by the bytes that are there, and after the value nothing may follow.
+
+use std::io;
+
+use serde::Serialize;
+use serde::de::{Deserialize, DeserializeOwned};
+
+use super::depth;
+use super::refusal::{DecodeFault, EncodeError, Refusal};
+
+/// Deepest nesting of arrays and maps, written or read. 127 is what serde_json accepts; one number for all formats means
+/// that a value does not become unreadable by changing the serializer.
+pub const MAX_DEPTH: usize = 127;
+
+/// How values become bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Serializer {
+    /// Bytes as they are; typed values are refused.
+    Raw,
+    /// MessagePack with field names, so that fields may be added, dropped and reordered between releases of a program.
+    #[default]
+    MessagePack,
+    /// JSON text, for people and other languages.
+    Json,
+}
+
+impl Serializer {
+    /// The number in the envelope.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        match self {
+            Self::Raw => 0,
+            Self::MessagePack => 1,
+            Self::Json => 2,
+        }
+    }
+
+    /// The serializer of a number in the envelope.
+    #[must_use]
+    pub const fn from_id(id: u8) -> Option<Self> {
+        match id {
+            0 => Some(Self::Raw),
+            1 => Some(Self::MessagePack),
+            2 => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    /// Appends `value` to `out`, at most `max` bytes of it.
+    pub(super) fn encode<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        out: &mut Vec<u8>,
+        max: u64,
+    ) -> Result<(), EncodeError> {
+        let begin = out.len();
+        let mut bounded = Bounded { out, left: max, overflowed: false };
+        let written = match self {
+            Self::Raw => return Err(EncodeError::NotBytes),
+            Self::MessagePack => value
+                .serialize(&mut rmp_serde::Serializer::new(&mut bounded).with_struct_map())
+                .map_err(EncodeError::MessagePack),
+            Self::Json => serde_json::to_writer(&mut bounded, value).map_err(EncodeError::Json),
+        };
+        if bounded.overflowed {
+            return Err(EncodeError::TooLarge { max });
+        }
+        written?;
+        // What no reader would accept is not written: it would be a miss for ever, and nobody would know why.
+        let payload = &out[begin..];
+        let readable = match self {
+            Self::MessagePack => depth::check_messagepack(payload).is_ok(),
+            Self::Json => depth::json_is_within(payload),
+            Self::Raw => true,
+        };
+        if readable { Ok(()) } else { Err(EncodeError::TooDeep { max: MAX_DEPTH }) }
+    }
+
+    /// The value that is exactly `payload`.
+    pub(super) fn decode<T: DeserializeOwned>(self, payload: &[u8]) -> Result<T, Refusal> {
+        match self {
+            Self::Raw => Err(Refusal::Decode(DecodeFault::Serializer)),
+            Self::MessagePack => decode_messagepack(payload).map_err(Refusal::Decode),
+            Self::Json => decode_json(payload).map_err(Refusal::Decode),
+        }
+    }
+}
+
+fn decode_messagepack<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeFault> {
+    // rmp-serde counts depth (1024 by default) for arrays and maps but not for enums, so a recursive enum type would let
+    // 2 bytes buy a stack frame. And it passes announced counts on as size hints, which serde's own collections cap at
+    // 1 MiB each and other people's do not. Hence a look at the bytes first, and not `set_max_depth`.
+    depth::check_messagepack(payload)?;
+    let mut reader = rmp_serde::Deserializer::from_read_ref(payload);
+    let value = T::deserialize(&mut reader).map_err(|_| DecodeFault::Shape)?;
+    // The reader does not tell its position, but only at the end of the input can it read no marker. A `bool` reads one and
+    // no more; `IgnoredAny` would look into the container that half a second value opens, and report the end found there.
+    match bool::deserialize(&mut reader) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Ok(value)
+        }
+        _ => Err(DecodeFault::Trailing),
+    }
+}
+
+fn decode_json<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeFault> {
+    // serde_json limits nesting to 127 itself, enums included, and gives no size hints.
+    let mut reader = serde_json::Deserializer::from_slice(payload);
+    let value = T::deserialize(&mut reader)
+        .map_err(|_| if depth::json_is_within(payload) { DecodeFault::Shape } else { DecodeFault::Depth })?;
+    reader.end().map_err(|_| DecodeFault::Trailing)?;
+    Ok(value)
+}
+
+/// Appends until the limit, so that a value of 10 GB ends at the limit and not with the host's memory.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    left: u64,
+    overflowed: bool,
+}
+
+impl io::Write for Bounded<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            self.overflowed = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
