@@ -85,9 +85,9 @@ pub(super) struct Shape {
     pub(super) payload_len: u64,
 }
 
-/// Begins an entry: header, wire key, tags, with room reserved for `payload_room` bytes more. The fields of the shape are
-/// still 0; [`set_shape`] and [`set_checksum`] complete the entry.
-pub(super) fn begin(entry: &NewEntry<'_>, payload_room: usize) -> Result<Vec<u8>, EncodeError> {
+/// Begins an entry in the empty `out`: header, wire key, tags, with room reserved for `payload_room` bytes more. The fields
+/// of the shape are still 0; [`set_shape`] and [`set_checksum`] complete the entry.
+pub(super) fn begin(entry: &NewEntry<'_>, payload_room: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let key_len = match u32::try_from(entry.wire_key.len()) {
         Ok(len) if len > 0 => len,
         _ => return Err(EncodeError::Key { len: entry.wire_key.len() }),
@@ -106,7 +106,8 @@ pub(super) fn begin(entry: &NewEntry<'_>, payload_room: usize) -> Result<Vec<u8>
     put(&mut header, at::KEY_LEN, key_len.to_le_bytes());
     put(&mut header, at::TAG_COUNT, tag_count.to_le_bytes());
 
-    let mut out = Vec::with_capacity(prefix_len(entry) + payload_room);
+    debug_assert!(out.is_empty());
+    out.reserve(prefix_len(entry) + payload_room);
     out.extend_from_slice(&header);
     out.extend_from_slice(entry.wire_key);
     for tag in entry.tags {
@@ -115,7 +116,7 @@ pub(super) fn begin(entry: &NewEntry<'_>, payload_room: usize) -> Result<Vec<u8>
         out.extend_from_slice(tag.name);
         out.extend_from_slice(&tag.epoch.to_le_bytes());
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Bytes before the payload: header, wire key, tags.
@@ -152,7 +153,7 @@ pub(super) fn set_checksum(entry: &mut [u8]) {
 
 /// XXH3-64, seed 0, of everything behind the checksum: one contiguous run, because the one-shot function is several times
 /// faster on small entries than a streaming hasher, which allocates.
-fn checksum(entry: &[u8]) -> u64 {
+pub(super) fn checksum(entry: &[u8]) -> u64 {
     XxHash3_64::oneshot(&entry[at::FLAGS..])
 }
 

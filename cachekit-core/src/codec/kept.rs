@@ -1,7 +1,7 @@
 //! Contexts and buffers that outlive a call.
 //!
 //! A fresh zstd context costs 7.5 µs, as much as compressing 4 KB does, so contexts are kept. One per thread was rejected: a
-//! runtime may own 512 blocking threads, and at about 1 MB a context that is half a gigabyte nobody asked for. Here at most
+//! runtime may own 512 blocking threads, and at 1 to 3 MB a context that is a gigabyte nobody asked for. Here at most
 //! [`SLOTS`] of a kind are kept per process, whatever the number of threads.
 //!
 //! Nobody ever waits. A slot is taken by `try_lock`; if all are busy or empty the caller makes its own. That also makes
@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Things of one kind kept per process. 16: more than the cores of most hosts, and at most 16 MB of zstd contexts.
+/// Things of one kind kept per process. 16 compressions at the same moment keep 16 cores busy.
 pub(super) const SLOTS: usize = 16;
 
 pub(super) struct Kept<T> {
@@ -62,7 +62,7 @@ fn home() -> usize {
 
 /// Largest buffer kept, in bytes of capacity. 256 KiB × 16 slots = 4 MB at most; a larger value pays for its own buffer,
 /// which is little beside the time it takes to serialize it.
-const KEPT_BUFFER: usize = 256 << 10;
+pub(super) const KEPT_BUFFER: usize = 256 << 10;
 
 static BUFFERS: Kept<Vec<u8>> = Kept::new();
 

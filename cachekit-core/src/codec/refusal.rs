@@ -122,12 +122,6 @@ pub enum EncodeError {
         /// The limit, in bytes.
         max: u64,
     },
-    /// Nested deeper than a reader accepts.
-    #[error("the value is nested deeper than {max} levels")]
-    TooDeep {
-        /// The limit, in levels.
-        max: usize,
-    },
     /// The wire key is empty or longer than 2³²−1 bytes.
     #[error("a wire key of {len} bytes cannot be stored")]
     Key {

@@ -66,3 +66,17 @@ fn the_limits_named_are_the_limits_kept() {
     }
     assert_eq!((MAX_DEPTH, DEFAULT_MAX_VALUE, SKEW_ALLOWANCE_MS, DEFAULT_THRESHOLD), (127, 100 << 20, 5_000, 1 << 10));
 }
+
+#[test]
+fn the_checksum_is_xxh3_64_with_seed_0_as_others_compute_it() {
+    // Known answers of the reference implementation, on both sides of its changes of method at 240 and 1024 bytes.
+    for (payload, sum) in [
+        (vec![], 0x2d06_8005_38d3_94c2),
+        (vec![0x6b; 128], 0x433c_f1c6_e51e_58e8),
+        (vec![0x71; 256], 0xc343_7dc5_eb8a_d9da),
+        (vec![0x7a; 65_535], 0x33c0_2d7d_a800_c0f2u64),
+    ] {
+        let entry = [&[0xff; 16][..], &payload].concat();
+        assert_eq!(super::super::envelope::checksum(&entry), sum, "{} bytes", payload.len());
+    }
+}

@@ -100,6 +100,32 @@ fn plaintext_planted_in_an_encrypting_cache_is_tampering() {
 }
 
 #[test]
+fn a_sealer_is_not_asked_about_entries_of_no_cipher_or_another() {
+    /// Would accept anything.
+    #[derive(Debug)]
+    struct Gullible;
+    impl Sealer for Gullible {
+        fn cipher(&self) -> Cipher {
+            Cipher::Aes256Gcm
+        }
+        fn seal(&self, _: &[u8], _: &mut [u8; NONCE_LEN], _: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
+            Ok([0; TAG_LEN])
+        }
+        fn open(&self, _: &[u8], _: &[u8; NONCE_LEN], _: &mut [u8], _: &[u8; TAG_LEN]) -> Result<(), OpenError> {
+            Ok(())
+        }
+    }
+    let codec = Codec { sealer: Some(Arc::new(Gullible)), ..Codec::default() };
+    let sealed = codec.encode_bytes(&entry(), &noise(50)).unwrap();
+    assert!(codec.open(&sealed, KEY, NOW).is_ok());
+    let plain = Codec::default().encode_bytes(&entry(), &noise(50)).unwrap();
+    assert_eq!(codec.open(&plain, KEY, NOW).unwrap_err(), Refusal::Tampered);
+    let mut other = sealed.to_vec();
+    other[19] = 2;
+    assert_eq!(codec.open(&other.into(), KEY, NOW).unwrap_err(), Refusal::Tampered);
+}
+
+#[test]
 fn a_missing_key_is_a_setting_and_no_alarm() {
     let stored = secure(ZSTD, 7).encode(&entry(), &1).unwrap();
     assert_eq!(Codec::default().open(&stored, KEY, NOW).unwrap_err(), Refusal::Sealed);
