@@ -58,20 +58,12 @@ impl Serializer {
         out: &mut Vec<u8>,
         max: u64,
     ) -> Result<(), EncodeError> {
-        // The serializer owns its writer: through a reference, the same work takes 1.9 µs for 3.4 KB instead of 1.1.
+        // The serializer owns its writer: writing 3.4 KB through a reference was measured to cost 0.8 µs more.
         let bounded = Bounded { out: std::mem::take(out), left: max, overflowed: false };
         let (bounded, written) = match self {
             Self::Raw => return Err(EncodeError::NotBytes),
-            Self::MessagePack => {
-                let mut writer = rmp_serde::Serializer::new(bounded).with_struct_map();
-                let written = value.serialize(&mut writer).map_err(EncodeError::MessagePack);
-                (writer.into_inner(), written)
-            }
-            Self::Json => {
-                let mut writer = serde_json::Serializer::new(bounded);
-                let written = value.serialize(&mut writer).map_err(EncodeError::Json);
-                (writer.into_inner(), written)
-            }
+            Self::MessagePack => encode_messagepack(value, bounded),
+            Self::Json => encode_json(value, bounded),
         };
         *out = bounded.out;
         if bounded.overflowed {
@@ -88,6 +80,21 @@ impl Serializer {
             Self::Json => decode_json(payload).map_err(Refusal::Decode),
         }
     }
+}
+
+// A function for each format: with both in one, a type's `serialize` is inlined less and takes a fifth longer.
+#[inline(never)]
+fn encode_messagepack<T: Serialize + ?Sized>(value: &T, out: Bounded) -> (Bounded, Result<(), EncodeError>) {
+    let mut writer = rmp_serde::Serializer::new(out).with_struct_map();
+    let written = value.serialize(&mut writer).map_err(EncodeError::MessagePack);
+    (writer.into_inner(), written)
+}
+
+#[inline(never)]
+fn encode_json<T: Serialize + ?Sized>(value: &T, out: Bounded) -> (Bounded, Result<(), EncodeError>) {
+    let mut writer = serde_json::Serializer::new(out);
+    let written = value.serialize(&mut writer).map_err(EncodeError::Json);
+    (writer.into_inner(), written)
 }
 
 fn decode_messagepack<T: DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeFault> {
