@@ -39,6 +39,7 @@
 mod case;
 mod cases;
 mod drive;
+mod faulty;
 mod harness;
 mod instance;
 mod life;
@@ -50,6 +51,7 @@ mod subject;
 
 pub use case::{Case, Failure, Group, Power};
 pub use cases::{cases, find};
+pub use faulty::{Fault, Faulty};
 pub use harness::{ByOptions, Harness, Opened};
 pub use instance::Instance;
 pub use memory::{Clock, ManualClock, Memory, MemoryConfig, SystemClock};

@@ -46,7 +46,7 @@ fn ask(harness: &Arc<dyn Harness>, case: &Case, patience: Patience) -> CaseResul
         let missing = case.needs.iter().find(|power| !power.is_offered_by(subject.backend().as_dyn()));
         match missing {
             Some(power) => Err(absent(&subject, *power)?),
-            None => (case.run)(&subject),
+            None => (case.run)(&subject).inspect(|()| subject.clean_up()),
         }
     });
     match outcome {

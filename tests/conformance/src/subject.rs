@@ -1,7 +1,7 @@
 //! What a case works on: an instance of the backend, the way to more of them, and keys that are this case's alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cachekit_plugin::{Backend, Limits};
@@ -32,6 +32,7 @@ pub struct Subject {
     harness: Arc<dyn Harness>,
     patience: Patience,
     prefix: String,
+    handed_out: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Subject {
@@ -42,6 +43,7 @@ impl Subject {
             harness: Arc::clone(harness),
             patience,
             prefix: unused_prefix(case.name),
+            handed_out: Mutex::default(),
         })
     }
 
@@ -106,7 +108,22 @@ impl Subject {
 
     /// As [`key`](Self::key), with any bytes behind the prefix.
     pub fn key_of(&self, name: &[u8]) -> Vec<u8> {
-        [self.prefix.as_bytes(), name].concat()
+        let key = [self.prefix.as_bytes(), name].concat();
+        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+        key
+    }
+
+    /// What all keys of this case begin with, and no other.
+    pub fn prefix(&self) -> Vec<u8> {
+        self.prefix.clone().into_bytes()
+    }
+
+    /// Deletes whatever the case may have left, because the store under test may be somebody's.
+    pub(crate) fn clean_up(&self) {
+        for key in self.handed_out.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // One that cannot be deleted ends with its life.
+            let _ = self.backend.delete(&key);
+        }
     }
 }
 

@@ -16,21 +16,25 @@ pub(super) const CASES: &[Case] = &[
     case!(Deadline, no_deadline_is_no_obstacle),
 ];
 
-/// Runs every operation of the contract under `deadline` and looks at each answer.
-fn under(s: &Subject, deadline: Deadline) -> Result<(), Failure> {
+/// Runs every operation of the contract, each under a new `deadline`, and looks at each answer.
+fn under(s: &Subject, deadline: impl Fn() -> Deadline) -> Result<(), Failure> {
     let (key, untouched) = (s.key("k"), s.key("untouched"));
     s.backend().set(&key, &b"old"[..])?;
     s.backend().set(&untouched, echo(&untouched))?;
-    let (instance, cx) = (s.backend(), Cx::new(deadline));
+    let instance = s.backend();
     let backend: &dyn Backend = instance.as_dyn();
     let wire = Key::from_wire(&key);
+    let cx = Cx::new(deadline());
     answer_or_timeout(instance.finish(Operation::Health, backend.health(&cx)))?;
+    let cx = Cx::new(deadline());
     answer_or_timeout(instance.finish(Operation::Exists, backend.exists(wire, &cx)))?;
+    let cx = Cx::new(deadline());
     let found: Option<Option<Bytes>> = answer_or_timeout(instance.finish(Operation::Get, backend.get(wire, &cx)))?;
     ensure!(
         found.is_none_or(|found| found.as_deref() == Some(b"old")),
         "a get that ran out of time returned something else than the value, where it should be a timeout"
     );
+    let cx = Cx::new(deadline());
     let set = backend.set(wire, Bytes::from_static(b"new"), DEFAULT_LIFE, &cx);
     let stored = answer_or_timeout(instance.finish(Operation::Set, set))?;
     let found = instance.get(&key)?;
@@ -41,6 +45,7 @@ fn under(s: &Subject, deadline: Deadline) -> Result<(), Failure> {
             "a set that ran out of time left neither the old nor the new value"
         ),
     }
+    let cx = Cx::new(deadline());
     answer_or_timeout(instance.finish(Operation::Delete, backend.delete(wire, &cx)))?;
     instance.expect(&untouched, Some(&echo(&untouched)), "after operations that ran out of time")
 }
@@ -56,14 +61,14 @@ fn answer_or_timeout<T>(attempt: Attempt<T>) -> Result<Option<T>, Failure> {
 
 fn a_passed_deadline_is_a_timeout_or_an_answer(s: &Subject) -> Result<(), Failure> {
     for passed in [0, 1] {
-        under(s, Deadline::from_monotonic_ns(passed))?;
+        under(s, || Deadline::from_monotonic_ns(passed))?;
     }
     Ok(())
 }
 
 fn an_operation_that_races_its_deadline_ends(s: &Subject) -> Result<(), Failure> {
     for microseconds in [1, 5, 20, 50, 100, 200, 500, 1000, 5000] {
-        under(s, Deadline::after(Duration::from_micros(microseconds)))?;
+        under(s, || Deadline::after(Duration::from_micros(microseconds)))?;
     }
     Ok(())
 }

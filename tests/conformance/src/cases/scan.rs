@@ -43,7 +43,7 @@ fn scan(s: &Subject, prefix: &[u8], max: usize) -> Result<(HashSet<Bytes>, usize
 
 /// The items of this case with the values behind them. A store that lists ids also lists what others have stored.
 fn own_items(s: &Subject, prefix: &[u8], max: usize) -> Result<HashMap<Bytes, Bytes>, Failure> {
-    let own = echo(&s.key(""));
+    let own = echo(&s.prefix());
     let mut found = HashMap::new();
     for item in scan(s, prefix, max)?.0 {
         if lists_keys(s) {
@@ -81,14 +81,14 @@ fn expect_keys(s: &Subject, items: &HashMap<Bytes, Bytes>, keys: &[Vec<u8>], whe
 
 fn a_scan_lists_every_entry(s: &Subject) -> Result<(), Failure> {
     let keys = write(s, (0..500).map(|number| format!("k{number}")))?;
-    let items = own_items(s, &s.key(""), 100)?;
+    let items = own_items(s, &s.prefix(), 100)?;
     expect_keys(s, &items, &keys, "of 500 entries")
 }
 
 fn pages_hold_no_more_than_was_asked_for(s: &Subject) -> Result<(), Failure> {
     let keys = write(s, (0..40).map(|number| format!("k{number}")))?;
     for max in [1, 7, 39, 40, 41, 1000] {
-        let (items, largest) = scan(s, &s.key(""), max)?;
+        let (items, largest) = scan(s, &s.prefix(), max)?;
         ensure!(largest <= max, "a page holds {largest} items where at most {max} were asked for");
         ensure!(items.len() >= keys.len(), "with pages of {max}, a scan misses entries");
         if lists_keys(s) {
@@ -101,7 +101,7 @@ fn pages_hold_no_more_than_was_asked_for(s: &Subject) -> Result<(), Failure> {
 
 fn an_item_leads_to_its_value_until_it_is_gone(s: &Subject) -> Result<(), Failure> {
     let keys = write(s, (0..5).map(|number| format!("k{number}")))?;
-    let items = own_items(s, &s.key(""), 10)?;
+    let items = own_items(s, &s.prefix(), 10)?;
     expect_keys(s, &items, &keys, "of 5 entries")?;
     for key in &keys {
         ensure!(s.backend().delete(key)?, "delete is false for a key that was listed");
@@ -125,21 +125,22 @@ fn deleted_entries_are_listed_no_more(s: &Subject) -> Result<(), Failure> {
         // An entry that was deleted and written again is one entry, not two.
         s.backend().set(&keys[0], echo(&keys[0]))?;
     }
-    let (listed, _) = scan(s, &s.key(""), 7)?;
+    let (listed, _) = scan(s, &s.prefix(), 7)?;
     if lists_keys(s) {
         ensure!(listed.len() == 10, "a scan lists {} keys where 10 of 20 were deleted", listed.len());
     }
-    expect_keys(s, &own_items(s, &s.key(""), 7)?, &keys, "of 20 entries, 10 deleted")
+    expect_keys(s, &own_items(s, &s.prefix(), 7)?, &keys, "of 20 entries, 10 deleted")
 }
 
 fn a_prefix_is_taken_literally(s: &Subject) -> Result<(), Failure> {
     let specials = ["*", "?", "[ab]", "[^a]", "\\*", "%", "_", "{a,b}", "a*", ".*", "^"];
     let plain = ["a", "b", "ab", "aa"];
     let keys = write(s, specials.iter().chain(&plain).map(|name| format!("{name}x")))?;
-    for special in specials.iter().chain(&plain) {
+    // A store that lists ids ignores the prefix: there a few of them say as much as all.
+    let tried = if lists_keys(s) { specials.len() + plain.len() } else { 2 };
+    for special in specials.iter().chain(&plain).take(tried) {
         let prefix = s.key(special);
         let items = own_items(s, &prefix, 5)?;
-        // A store that lists ids ignores the prefix.
         let under = |key: &&Vec<u8>| !lists_keys(s) || key.starts_with(&prefix);
         let expected: Vec<Vec<u8>> = keys.iter().filter(under).cloned().collect();
         expect_keys(s, &items, &expected, &format!("under the prefix \"{special}\""))?;
@@ -162,9 +163,9 @@ fn a_made_up_cursor_does_no_harm(s: &Subject) -> Result<(), Failure> {
     ];
     for cursor in cursors {
         // A page of anything, or an error that says what is wrong.
-        if let Ok(page) = s.backend().try_page(&s.key(""), Some(cursor), 3)? {
+        if let Ok(page) = s.backend().try_page(&s.prefix(), Some(cursor), 3)? {
             ensure!(page.items.len() <= 3, "a made-up cursor leads to a page that is too large");
         }
     }
-    expect_keys(s, &own_items(s, &s.key(""), 3)?, &keys, "after cursors that were made up")
+    expect_keys(s, &own_items(s, &s.prefix(), 3)?, &keys, "after cursors that were made up")
 }
