@@ -52,7 +52,8 @@ pub(crate) fn watch(
             if !there {
                 ensure!(
                     answered >= began + life,
-                    "{what} was gone {:?} after it began, before its life of {life_ms} ms had passed",
+                    "{what} was gone {:?} after it began, before its life of {life_ms} ms had passed \
+                     (a store that keeps the end in whole steps of {step:?} has to round that end up as well)",
                     answered - began
                 );
                 break;
