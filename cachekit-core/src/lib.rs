@@ -1,6 +1,25 @@
 #![forbid(unsafe_code)]
-//! The cachekit engine.
+//! The cachekit engine: an in-process tier in front of any second-tier store.
+//!
+//! Read [`cache`] first: it tells the whole story of a get and a set. [`CacheBuilder`] is the only place where the parts
+//! are put together. Applications depend on the crate `cachekit`, which adds the built-in backends and the sources of
+//! configuration.
 
+pub mod blocking;
+pub mod builder;
+pub mod cache;
 pub mod clock;
 pub mod codec;
+pub mod config;
+pub mod error;
+pub mod guard;
+mod invalidate;
+pub mod key;
 pub mod l1;
+pub mod observe;
+pub mod tier;
+
+pub use builder::CacheBuilder;
+pub use cache::Cache;
+pub use error::{Error, LoadError};
+pub use observe::Stats;

@@ -5,6 +5,8 @@
 //! one moment. A clock that steps back therefore lengthens a life by at most the step, and never makes an entry immortal.
 //! A clock that leaps forward expires what it meets, which costs misses and nothing else.
 
+use cachekit_plugin::Ttl;
+
 /// Clock skew tolerated between the writer of an entry and its reader. 5 s: machines that keep time by NTP differ by
 /// milliseconds, ones that do not may differ by seconds, and an error of 5 s is small beside a cache's usual lives.
 pub const SKEW_ALLOWANCE_MS: u64 = 5_000;
@@ -48,6 +50,16 @@ impl Times {
         let expires_last =
             self.expires_ms == 0 || (self.expires_ms >= self.created_ms && self.expires_ms >= self.stale_until_ms);
         stale_after_created && expires_last
+    }
+
+    /// How long a store must keep the entry from `now_ms` on. At least a millisecond: a store has no shorter life, and the
+    /// entry itself knows that it is over.
+    #[must_use]
+    pub fn ttl(&self, now_ms: u64) -> Ttl {
+        match self.expires_ms {
+            0 => Ttl::Never,
+            end => Ttl::from_ms(end.saturating_sub(now_ms).max(1)).unwrap_or(Ttl::Never),
+        }
     }
 
     /// What may be done with the entry at `now_ms`.

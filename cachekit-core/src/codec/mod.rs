@@ -282,6 +282,12 @@ impl Opened {
         self.freshness
     }
 
+    /// Whether it was made by [`Codec::encode`], so that readers keep a decoded copy beside the bytes.
+    #[must_use]
+    pub fn is_typed(&self) -> bool {
+        !matches!(self.envelope.serializer(), Ok(Serializer::Raw))
+    }
+
     /// The typed value.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         let serializer = self.envelope.serializer()?;

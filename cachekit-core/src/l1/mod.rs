@@ -67,6 +67,16 @@ impl KeyHash {
     pub(crate) const fn from_raw(hash: u64) -> Self {
         Self(hash)
     }
+
+    /// Which of `stripes` the key belongs to: for whatever else is kept per key, by bits that the shards do not use.
+    pub(crate) const fn stripe(self, stripes: usize) -> usize {
+        (self.0 >> 20) as usize % stripes
+    }
+
+    /// The number itself, as a map key inside the engine.
+    pub(crate) const fn as_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Debug for KeyHash {
@@ -132,6 +142,11 @@ impl L1 {
         hit
     }
 
+    /// As [`Self::get`], for the engine's own purposes: no hit and no miss.
+    pub(crate) fn peek(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
+        self.look_up(hash, wire_key, epoch)
+    }
+
     #[inline]
     fn look_up(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
         let entry = self.store.get(&hash)?;
@@ -174,19 +189,35 @@ impl L1 {
         typed: Option<Typed>,
         reserve: u64,
     ) -> Inserted {
+        self.insert_deferring_drops(hash, wire_key, epoch, stored, life, typed, reserve).0
+    }
+
+    /// As [`Self::insert`], and hands out what left the tier: a typed copy's `Drop` is foreign code, so a caller that holds
+    /// a lock lets go of it first.
+    #[allow(clippy::too_many_arguments)] // As above.
+    pub(crate) fn insert_deferring_drops(
+        &self,
+        hash: KeyHash,
+        wire_key: &[u8],
+        epoch: Epoch,
+        stored: Bytes,
+        life: Life,
+        typed: Option<Typed>,
+        reserve: u64,
+    ) -> (Inserted, Departed) {
+        let mut departed = Departed::default();
         let charge = policy::charge(wire_key.len(), stored.len(), typed.is_some(), reserve);
         if !self.budget.admits(wire_key.len(), charge) {
             self.remove(hash, wire_key);
             self.counters.count(Event::Refused);
-            return Inserted::TooLarge;
+            return (Inserted::TooLarge, departed);
         }
         let entry = Entry::new(wire_key, epoch, stored, life, typed, reserve);
         self.raise_slack(charge);
-        let mut departed = Departed::default();
         // An address, not a clone: `departed` keeps alive what left, so none of it can have been given this address since.
         let inserted = entry.address();
         self.store.insert_with_lifecycle(hash, entry, &mut departed);
-        self.account(inserted, &departed)
+        (self.account(inserted, &departed), departed)
     }
 
     fn account(&self, inserted: usize, departed: &Departed) -> Inserted {

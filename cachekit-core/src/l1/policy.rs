@@ -153,7 +153,7 @@ pub(super) struct Departures;
 /// The entries that one insert pushed out. They are freed when this drops, after the shard's lock: a typed copy runs its
 /// user's `Drop`, which may be slow, may panic, and may come back to this cache.
 #[derive(Default)]
-pub(super) struct Departed {
+pub(crate) struct Departed {
     /// Entries that left to make room. The others were replaced by a newer value.
     pub(super) evicted: u64,
     /// In place, so that the usual insert, which pushes out at most one, allocates nothing.

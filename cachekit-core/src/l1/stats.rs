@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 ///
 /// When nothing is in flight, `entries == inserts - replaced - evictions - expired - removed`, and a lookup is exactly one
 /// of `hits` or `misses`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct L1Stats {
     /// Lookups that returned a value.

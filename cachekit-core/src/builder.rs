@@ -1,0 +1,195 @@
+//! The only place where a cache is put together.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use cachekit_plugin::Backend;
+
+use crate::cache::{Cache, Engine, Settings};
+use crate::clock::{Clock, SystemClock};
+use crate::codec::{Codec, Compression, Serializer};
+use crate::error::Error;
+use crate::guard::flight::Flights;
+use crate::invalidate::Writes;
+use crate::key::{DEFAULT_NAMESPACE, Namespace};
+use crate::l1::{L1, L1Config};
+use crate::observe::Counters;
+use crate::tier::Tier;
+
+/// L1 budget without a setting: the 100 MB of the cachekit family.
+pub const DEFAULT_L1_BYTES: u64 = 100 << 20;
+/// Deadline of an operation when neither setting nor store suggests one.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
+/// Longest life in L1 of what others can change in the store: how stale a read can be without coherence.
+pub const DEFAULT_L1_TTL_CAP: Duration = Duration::from_secs(30);
+
+/// Puts a cache together.
+///
+/// ```
+/// use std::time::Duration;
+/// use cachekit_core::Cache;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let cache = Cache::builder().namespace("users").default_ttl(Duration::from_secs(600)).build()?;
+/// let name = cache.get_or_load("42", async || "Ada".to_owned()).await?;
+/// assert_eq!(*name, "Ada");
+/// assert_eq!(cache.get::<String>("42").await?, Some(name));
+/// # Ok::<(), cachekit_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct CacheBuilder {
+    namespace: String,
+    backend: Option<Arc<dyn Backend>>,
+    l1: Option<L1Config>,
+    l1_ttl_cap: Duration,
+    default_ttl: Option<Duration>,
+    deadline: Option<Duration>,
+    strict: bool,
+    codec: Codec,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for CacheBuilder {
+    fn default() -> Self {
+        Self {
+            namespace: DEFAULT_NAMESPACE.into(),
+            backend: None,
+            l1: Some(L1Config::with_max_bytes(DEFAULT_L1_BYTES)),
+            l1_ttl_cap: DEFAULT_L1_TTL_CAP,
+            default_ttl: None,
+            deadline: None,
+            strict: false,
+            codec: Codec::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Cache {
+    /// Starts with an L1 of 100 MiB and no second tier.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder::default()
+    }
+}
+
+impl CacheBuilder {
+    /// The namespace of the keys: printable ASCII without space and colon.
+    #[must_use]
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.namespace = name.into();
+        self
+    }
+
+    /// The second tier.
+    #[must_use]
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// The bounds of L1.
+    #[must_use]
+    pub fn l1(mut self, config: L1Config) -> Self {
+        self.l1 = Some(config);
+        self
+    }
+
+    /// Every read goes to the second tier.
+    #[must_use]
+    pub fn without_l1(mut self) -> Self {
+        self.l1 = None;
+        self
+    }
+
+    /// Longest life in L1 of what others can change in the second tier (30 s). The price of an L1 hit that asks nobody:
+    /// another process's write is seen at the latest after this time.
+    #[must_use]
+    pub fn l1_ttl_cap(mut self, cap: Duration) -> Self {
+        self.l1_ttl_cap = cap;
+        self
+    }
+
+    /// Life of values that are set without one. Without this they do not expire.
+    #[must_use]
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.default_ttl = Some(ttl);
+        self
+    }
+
+    /// When an operation gives up on the second tier: lock waits and exchanges together, loaders not included. Without
+    /// this what the store suggests, else 1 s.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Outages and refused entries become errors instead of misses.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// How typed values become bytes.
+    #[must_use]
+    pub fn serializer(mut self, serializer: Serializer) -> Self {
+        self.codec.serializer = serializer;
+        self
+    }
+
+    /// How payloads are made smaller.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.codec.compression = compression;
+        self
+    }
+
+    /// Largest value, bytes before compression (100 MiB).
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.codec.max_value = bytes;
+        self
+    }
+
+    /// The source of time, for tests.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`].
+    pub fn build(self) -> Result<Cache, Error> {
+        let namespace = Namespace::new(&self.namespace)?;
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Error::ZeroTtl);
+        }
+        let tier = self.backend.map(Tier::new);
+        let suggested = tier.as_ref().and_then(Tier::deadline_hint);
+        let settings = Settings {
+            use_l1: self.l1.is_some(),
+            default_ttl: self.default_ttl,
+            deadline: self.deadline.or(suggested).unwrap_or(DEFAULT_DEADLINE),
+            l1_ttl_cap: self.l1_ttl_cap,
+            strict: self.strict,
+        };
+        let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(0));
+        let engine = Engine {
+            l1: L1::new(l1, Arc::clone(&self.clock)),
+            tier,
+            codec: self.codec,
+            clock: self.clock,
+            settings,
+            flights: Flights::new(),
+            writes: Writes::new(),
+            counters: Counters::new(),
+            closed: AtomicBool::new(false),
+        };
+        Ok(Cache::assemble(engine, namespace))
+    }
+}

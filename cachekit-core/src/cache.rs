@@ -1,0 +1,564 @@
+//! The story of a get and of a set.
+//!
+//! ```text
+//! get          key ─► l1 ─ hit ─────────────────────────────────────────► value
+//!                      └─ miss ─► deadline ─► tier ─► codec (check) ─► fill l1 ─► value
+//! get_or_load  … miss ─► join the flight of this key ─► look in the tier ─► loader, once ─► as set
+//! set          key ─► codec (encode once) ─► turn of this key ─► tier ─► l1
+//! ```
+//!
+//! No code below this file reads the environment, and nothing below `codec` knows values. What protects an older value
+//! from coming back is in [`invalidate`](crate::invalidate); what bounds time is in [`guard`](crate::guard).
+
+mod batch;
+mod options;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachekit_plugin::{BackendError, Deadline, Kind, Operation};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use options::SetOptions;
+pub use upkeep::{CacheHealth, KeyPage};
+
+use crate::clock::Clock;
+use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times};
+use crate::error::{Error, LoadError};
+use crate::guard::deadline::within;
+use crate::guard::flight::{Flights, Landed, Leader, Part};
+use crate::invalidate::{NamespaceSlot, Ticket, Turn, Writes};
+use crate::key::{KeyError, Namespace, WireKey};
+use crate::l1::{Hit, KeyHash, L1, Life, Typed};
+use crate::observe::Counters;
+use crate::tier::Tier;
+
+/// A two-tier cache. Cheap to clone; clones and [namespaces](Cache::namespace) share both tiers.
+#[derive(Clone)]
+pub struct Cache {
+    engine: Arc<Engine>,
+    namespace: Namespace,
+    slot: NamespaceSlot,
+}
+
+pub(crate) struct Engine {
+    pub(crate) l1: L1,
+    pub(crate) tier: Option<Tier>,
+    pub(crate) codec: Codec,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) flights: Flights,
+    pub(crate) writes: Writes,
+    pub(crate) counters: Counters,
+    pub(crate) closed: AtomicBool,
+}
+
+/// What the builder decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) use_l1: bool,
+    /// Life of values that are set without one; `None`: no expiry.
+    pub(crate) default_ttl: Option<Duration>,
+    pub(crate) deadline: Duration,
+    /// Longest life in L1 of anything that others can change in the second tier.
+    pub(crate) l1_ttl_cap: Duration,
+    pub(crate) strict: bool,
+}
+
+/// What can be cached as a value of its own type.
+pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
+
+/// A key on its way through the engine.
+pub(crate) struct At {
+    pub(crate) wire: WireKey,
+    pub(crate) hash: KeyHash,
+}
+
+impl Cache {
+    pub(crate) fn assemble(engine: Engine, namespace: Namespace) -> Self {
+        let slot = engine.writes.slot(&namespace);
+        Self { engine: Arc::new(engine), namespace, slot }
+    }
+
+    /// The same cache under another namespace: other keys, the same tiers and settings.
+    pub fn namespace(&self, name: &str) -> Result<Self, KeyError> {
+        let namespace = Namespace::new(name)?;
+        let slot = self.engine.writes.slot(&namespace);
+        Ok(Self { engine: Arc::clone(&self.engine), namespace, slot })
+    }
+
+    /// The value of `key`, or `None`.
+    ///
+    /// On an L1 hit the value is shared, not decoded again. A stored value that is not a `T` is a miss and is counted.
+    ///
+    /// # Errors
+    /// [`Error::Key`]; if the cache is strict also the failures of the store and refused entries.
+    pub async fn get<T: Value>(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<T>>, Error> {
+        let at = self.at(key.as_ref())?;
+        if let Some(value) = self.l1_value(&at) {
+            return Ok(Some(value));
+        }
+        self.tier_value(&at).await
+    }
+
+    /// The bytes of `key` that were stored by [`Cache::set_bytes`], or `None`.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub async fn get_bytes(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
+        let at = self.at(key.as_ref())?;
+        if let Some(bytes) = self.l1_hit(&at).and_then(|hit| self.opened(&at, &hit)?.bytes().ok()) {
+            return Ok(Some(bytes));
+        }
+        let Some((opened, _)) = self.fetch(&at).await? else { return Ok(None) };
+        self.judge(opened.bytes())
+    }
+
+    /// Stores `value` under `key` for the cache's default life.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Encode`], [`Error::TooLarge`]; if the cache is strict also the failures of the store.
+    /// Otherwise a store that fails leaves the value in L1 alone, for at most the L1 cap, and is counted.
+    pub async fn set<T: Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), Error> {
+        self.set_with(key, value, SetOptions::default()).await
+    }
+
+    /// As [`Cache::set`], with a life of its own.
+    ///
+    /// # Errors
+    /// As [`Cache::set`], and [`Error::ZeroTtl`].
+    pub async fn set_with<T: Serialize + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        options: SetOptions,
+    ) -> Result<(), Error> {
+        let at = self.at(key.as_ref())?;
+        let times = self.times(options)?;
+        let stored = self.engine.codec.encode(&new_entry(&at, times, 0), value)?;
+        self.write(&at, Entry { stored, times, typed: None, decodes: true }, None).await.map(|_| ())
+    }
+
+    /// Stores bytes as they are. They are read back by [`Cache::get_bytes`].
+    ///
+    /// # Errors
+    /// As [`Cache::set_with`].
+    pub async fn set_bytes(&self, key: impl AsRef<[u8]>, bytes: &[u8], options: SetOptions) -> Result<(), Error> {
+        let at = self.at(key.as_ref())?;
+        let times = self.times(options)?;
+        let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0), bytes)?;
+        self.write(&at, Entry { stored, times, typed: None, decodes: false }, None).await.map(|_| ())
+    }
+
+    /// Removes `key`; `true` if the second tier (or, without one, L1) had it. Afterwards nothing that was read, loaded or
+    /// written before comes back through this process.
+    ///
+    /// # Errors
+    /// [`Error::Key`], and always [`Error::Backend`]: a deletion that did not happen must not look like one that did.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        let at = self.at(key.as_ref())?;
+        let engine = &*self.engine;
+        engine.counters.deletes.add();
+        self.overtake(&at);
+        let deadline = self.deadline();
+        let _turn = self.turn(&at, deadline, Operation::Delete).await?;
+        let deleted = match &engine.tier {
+            Some(tier) => Some(self.count_failure(tier.delete(&at.wire, deadline).await)),
+            None => None,
+        };
+        // Also after a failure: the outcome is unknown then, and L1 must not be surer than the store.
+        engine.writes.advance(at.hash);
+        let was_in_l1 = engine.l1.remove(at.hash, at.wire.as_bytes());
+        Ok(deleted.transpose()?.unwrap_or(was_in_l1))
+    }
+
+    /// Whether [`Cache::get_bytes`] or [`Cache::get`] would find an entry.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        let at = self.at(key.as_ref())?;
+        Ok(self.l1_hit(&at).is_some() || self.fetch(&at).await?.is_some())
+    }
+
+    /// The value of `key`, loaded if there is none.
+    ///
+    /// Of all callers that miss the key at the same time one runs its loader and the others get its value. If that caller
+    /// goes away or its loader panics, the next one loads. A loader that asks for its own key loads on its own.
+    ///
+    /// The deadline covers the stores, not the loader.
+    ///
+    /// # Errors
+    /// As [`Cache::get`]; a value that cannot be stored is returned all the same.
+    pub async fn get_or_load<T, F, Fut>(&self, key: impl AsRef<[u8]>, load: F) -> Result<Arc<T>, Error>
+    where
+        T: Value,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let infallible = async || Ok::<T, std::convert::Infallible>(load().await);
+        match self.try_get_or_load(key, infallible).await {
+            Ok(value) => Ok(value),
+            Err(LoadError::Cache(error)) => Err(error),
+            Err(LoadError::Loader(never)) => match *never {},
+        }
+    }
+
+    /// As [`Cache::get_or_load`], for a loader that can fail. Its error is kept nowhere, but everybody who waited for this
+    /// load gets it.
+    ///
+    /// # Errors
+    /// [`LoadError::Loader`], and [`LoadError::Cache`] as [`Cache::get`].
+    pub async fn try_get_or_load<T, E, F, Fut>(&self, key: impl AsRef<[u8]>, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let at = self.at(key.as_ref())?;
+        if let Some(value) = self.l1_value(&at) {
+            return Ok(value);
+        }
+        match self.engine.flights.join(at.hash, at.wire.as_bytes()).await {
+            Part::Leader(leader) => self.lead(&at, leader, load).await,
+            Part::Alone => self.load(&at, load).await,
+            Part::Follower(landed) => match shared::<T, E>(landed) {
+                Some(answer) => {
+                    self.engine.counters.coalesced.add();
+                    answer.map_err(LoadError::Loader)
+                }
+                // The same key is loaded as another type elsewhere: sharing would be a lie, so load as one's own.
+                None => self.load(&at, load).await,
+            },
+        }
+    }
+
+    async fn lead<T, E, F, Fut>(&self, at: &At, leader: Leader<'_>, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let answer = leader.lead(self.load(at, load)).await;
+        match &answer {
+            Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
+            Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
+            // A strict cache's store failed: nobody else's answer, so the next one tries.
+            Err(LoadError::Cache(_)) => drop(leader),
+        }
+        answer
+    }
+
+    /// Looks in the second tier, then loads and stores.
+    async fn load<T, E, F, Fut>(&self, at: &At, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let engine = &*self.engine;
+        let ticket = engine.writes.ticket(self.slot, at.hash);
+        if let Some(value) = self.tier_value(at).await? {
+            return Ok(value);
+        }
+        engine.counters.loads.add();
+        let began_ms = engine.clock.coarse_ms();
+        let value = match load().await {
+            Ok(value) => Arc::new(value),
+            Err(error) => {
+                engine.counters.load_failures.add();
+                return Err(LoadError::Loader(Arc::new(error)));
+            }
+        };
+        let cost_us = engine.clock.coarse_ms().saturating_sub(began_ms).saturating_mul(1000);
+        let times = self.times(SetOptions::default())?;
+        // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
+        let kept = match engine.codec.encode(&new_entry(at, times, cost_us), &*value) {
+            Ok(stored) => {
+                let typed = Some(Arc::clone(&value) as Typed);
+                self.write(at, Entry { stored, times, typed, decodes: true }, Some(ticket)).await.map(|_| ())
+            }
+            Err(error) => Err(error.into()),
+        };
+        match kept {
+            Err(error @ Error::Backend(_)) if engine.settings.strict => Err(error.into()),
+            _ => Ok(value),
+        }
+    }
+
+    /// Writes an entry to the second tier and keeps it in L1. With a ticket only if nothing overtook it: then `false`.
+    async fn write(&self, at: &At, entry: Entry, ticket: Option<Ticket>) -> Result<bool, Error> {
+        let engine = &*self.engine;
+        if let Some(tier) = &engine.tier
+            && entry.stored.len() as u64 > tier.limits().max_value
+        {
+            let (size, max) = (entry.stored.len() as u64, tier.limits().max_value);
+            return Err(Error::TooLarge { size, max });
+        }
+        if ticket.is_none() {
+            self.overtake(at);
+        }
+        let deadline = self.deadline();
+        let _turn = self.turn(at, deadline, Operation::Set).await?;
+        // Looked at inside the turn: whoever overtakes from here on waits for it and comes after this write.
+        if ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, ticket)) {
+            engine.counters.overtaken.add();
+            return Ok(false);
+        }
+        let epoch = engine.writes.epoch(self.slot);
+        engine.counters.sets.add();
+        let written = match &engine.tier {
+            Some(tier) => {
+                let ttl = entry.times.ttl(engine.clock.unix_ms());
+                self.count_failure(tier.set(&at.wire, entry.stored.clone(), ttl, deadline).await)
+            }
+            None => Ok(()),
+        };
+        // Readers that saw the store before this write must not fill L1 after it.
+        engine.writes.advance(at.hash);
+        match written {
+            Err(error) if engine.settings.strict => {
+                engine.l1.remove(at.hash, at.wire.as_bytes());
+                Err(error.into())
+            }
+            answer => {
+                if answer.is_err() {
+                    engine.counters.sets_l1_only.add();
+                }
+                if engine.settings.use_l1 {
+                    let life = self.life(entry.times);
+                    let reserve = entry.reserve();
+                    let _kept =
+                        engine.l1.insert(at.hash, at.wire.as_bytes(), epoch, entry.stored, life, entry.typed, reserve);
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// Looks in the second tier and fills L1. A miss, an outage and a refused entry are all `None`, each counted.
+    async fn fetch(&self, at: &At) -> Result<Option<(Opened, Option<Hit>)>, Error> {
+        let engine = &*self.engine;
+        let Some(tier) = &engine.tier else { return Ok(None) };
+        let ticket = engine.writes.ticket(self.slot, at.hash);
+        let stored = match self.count_failure(tier.get(&at.wire, self.deadline()).await) {
+            Ok(stored) => stored,
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        self.accept(at, stored, ticket)
+    }
+
+    /// Checks what the second tier returned for a key, and fills L1 with it.
+    fn accept(&self, at: &At, stored: Option<Bytes>, ticket: Ticket) -> Result<Option<(Opened, Option<Hit>)>, Error> {
+        let engine = &*self.engine;
+        let Some(stored) = stored else {
+            engine.counters.l2_misses.add();
+            return Ok(None);
+        };
+        let now_ms = engine.clock.unix_ms();
+        let Some(opened) = self.judge(engine.codec.open(&stored, at.wire.as_bytes(), now_ms))? else {
+            return Ok(None);
+        };
+        // Entries with a stale window come from writers that also know how to refresh; here only what is fresh is served.
+        if opened.freshness() != Freshness::Fresh {
+            engine.counters.l2_misses.add();
+            return Ok(None);
+        }
+        engine.counters.l2_hits.add();
+        let hit = self.fill(at, stored, &opened, ticket);
+        Ok(Some((opened, hit)))
+    }
+
+    fn fill(&self, at: &At, stored: Bytes, opened: &Opened, ticket: Ticket) -> Option<Hit> {
+        let engine = &*self.engine;
+        if !engine.settings.use_l1 {
+            return None;
+        }
+        let times = opened.meta().times;
+        let entry = Entry { stored, times, typed: None, decodes: opened.is_typed() };
+        let (life, reserve) = (self.life(times), entry.reserve());
+        let kept = engine.writes.keep_if_still(at.hash, ticket, || {
+            let (hash, wire) = (at.hash, at.wire.as_bytes());
+            engine.l1.insert_deferring_drops(hash, wire, ticket.epoch, entry.stored, life, None, reserve)
+        });
+        if kept.is_none() {
+            engine.counters.overtaken.add();
+            return None;
+        }
+        engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch)
+    }
+
+    fn l1_hit(&self, at: &At) -> Option<Hit> {
+        let engine = &*self.engine;
+        if !engine.settings.use_l1 {
+            return None;
+        }
+        engine.l1.get(at.hash, at.wire.as_bytes(), engine.writes.epoch(self.slot))
+    }
+
+    fn l1_value<T: Value>(&self, at: &At) -> Option<Arc<T>> {
+        let hit = self.l1_hit(at)?;
+        if let Some(value) = hit.typed() {
+            return Some(value);
+        }
+        let value = Arc::new(self.opened(at, &hit)?.decode::<T>().ok()?);
+        hit.attach_typed(Arc::clone(&value));
+        Some(value)
+    }
+
+    async fn tier_value<T: Value>(&self, at: &At) -> Result<Option<Arc<T>>, Error> {
+        let Some((opened, hit)) = self.fetch(at).await? else { return Ok(None) };
+        let Some(value) = self.judge(opened.decode::<T>())? else { return Ok(None) };
+        let value = Arc::new(value);
+        if let Some(hit) = hit {
+            hit.attach_typed(Arc::clone(&value));
+        }
+        Ok(Some(value))
+    }
+
+    /// What L1 holds, checked as if it came from the store: the wall clock may have passed the entry's end meanwhile.
+    fn opened(&self, at: &At, hit: &Hit) -> Option<Opened> {
+        let engine = &*self.engine;
+        let opened = engine.codec.open(&hit.to_bytes(), at.wire.as_bytes(), engine.clock.unix_ms()).ok()?;
+        (opened.freshness() == Freshness::Fresh).then_some(opened)
+    }
+
+    /// A refused entry is a counted miss; a strict cache says so instead, except for age, which is no defect.
+    fn judge<T>(&self, checked: Result<T, Refusal>) -> Result<Option<T>, Error> {
+        match checked {
+            Ok(value) => Ok(Some(value)),
+            Err(refusal) => {
+                self.engine.counters.refuse(refusal);
+                match refusal {
+                    Refusal::Expired => Ok(None),
+                    refusal if self.engine.settings.strict => Err(refusal.into()),
+                    _ => Ok(None),
+                }
+            }
+        }
+    }
+
+    fn count_failure<T>(&self, answer: Result<T, BackendError>) -> Result<T, BackendError> {
+        if let Err(error) = &answer {
+            self.engine.counters.l2_errors.add();
+            if error.kind() == Kind::Timeout {
+                self.engine.counters.l2_timeouts.add();
+            }
+            tracing::warn!(target: "cachekit", kind = error.kind().as_str(), operation = error.operation().as_str(), "{error}");
+        }
+        answer
+    }
+
+    /// Makes everything on its way for this key too late.
+    fn overtake(&self, at: &At) {
+        self.engine.writes.advance(at.hash);
+        self.engine.flights.detach(at.hash);
+    }
+
+    /// This key's turn to write.
+    async fn turn(&self, at: &At, deadline: Deadline, operation: Operation) -> Result<Turn<'_>, BackendError> {
+        within(deadline, operation, async { Ok(self.engine.writes.turn(self.slot, at.hash).await) }).await
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.engine.settings.deadline)
+    }
+
+    fn at(&self, key: &[u8]) -> Result<At, Error> {
+        if self.engine.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        let wire = self.namespace.wire(key)?;
+        let hash = self.engine.l1.hash(wire.as_bytes());
+        Ok(At { wire, hash })
+    }
+
+    /// From now until the end of a new entry's life.
+    fn times(&self, options: SetOptions) -> Result<Times, Error> {
+        let ttl = options.ttl.unwrap_or(self.engine.settings.default_ttl);
+        let created_ms = self.engine.clock.unix_ms();
+        let expires_ms = match ttl {
+            None => 0,
+            Some(Duration::ZERO) => return Err(Error::ZeroTtl),
+            Some(ttl) => {
+                let ttl_ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+                created_ms.saturating_add(ttl_ms)
+            }
+        };
+        Ok(Times { created_ms, expires_ms, ..Times::default() })
+    }
+
+    /// How long L1 may keep an entry: to its end, and no longer than the cap if others can change it in the store.
+    fn life(&self, times: Times) -> Life {
+        let engine = &*self.engine;
+        let left_ms = match times.expires_ms {
+            0 => u64::MAX,
+            end => end.saturating_sub(engine.clock.unix_ms()),
+        };
+        let cap_ms = match engine.tier {
+            Some(_) => u64::try_from(engine.settings.l1_ttl_cap.as_millis()).unwrap_or(u64::MAX),
+            None => u64::MAX,
+        };
+        match left_ms.min(cap_ms) {
+            u64::MAX => Life::FOREVER,
+            life_ms => {
+                let expires_at_ms = engine.clock.coarse_ms().saturating_add(life_ms);
+                Life { fresh_until_ms: expires_at_ms, expires_at_ms }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("namespace", &self.namespace)
+            .field("tier", &self.engine.tier)
+            .field("settings", &self.engine.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An entry on its way into the tiers.
+struct Entry {
+    stored: Bytes,
+    times: Times,
+    typed: Option<Typed>,
+    /// Whether readers will keep a decoded copy beside the bytes.
+    decodes: bool,
+}
+
+impl Entry {
+    /// Bytes that L1 sets aside for the decoded copy. Its true size is unknown to anybody but its type; a value in memory
+    /// is about as large as its encoding, and a small one has at least an allocation's overhead.
+    fn reserve(&self) -> u64 {
+        if self.decodes { self.stored.len() as u64 + 64 } else { 0 }
+    }
+}
+
+fn new_entry(at: &At, times: Times, load_cost_us: u64) -> NewEntry<'_> {
+    NewEntry { wire_key: at.wire.as_bytes(), meta: Meta { times, load_cost_us, ..Meta::default() }, tags: &[] }
+}
+
+/// What a flight landed, as the types this caller expects; `None` if they are others.
+fn shared<T: Value, E: Send + Sync + 'static>(landed: Landed) -> Option<Result<Arc<T>, Arc<E>>> {
+    match landed {
+        Ok(value) => value.downcast::<T>().ok().map(Ok),
+        Err(error) => error.downcast::<E>().ok().map(Err),
+    }
+}

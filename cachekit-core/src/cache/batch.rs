@@ -1,0 +1,164 @@
+//! Several keys in one exchange with the second tier.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cachekit_plugin::{Operation, Ttl};
+use serde::Serialize;
+
+use super::{At, Cache, Entry, SetOptions, Value, new_entry};
+use crate::error::Error;
+use crate::guard::deadline::within;
+use crate::key::WireKey;
+
+impl Cache {
+    /// The values of `keys`, in their order. Only what L1 does not have is asked of the second tier, in one exchange
+    /// where it can.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub async fn get_many<T: Value, K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<T>>>, Error> {
+        let engine = &*self.engine;
+        let places = keys.iter().map(|key| self.at(key.as_ref())).collect::<Result<Vec<At>, Error>>()?;
+        let mut values: Vec<Option<Arc<T>>> = places.iter().map(|at| self.l1_value(at)).collect();
+        let Some(tier) = &engine.tier else { return Ok(values) };
+        let missing: Vec<usize> = (0..places.len()).filter(|&i| values[i].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(values);
+        }
+        let tickets: Vec<_> = missing.iter().map(|&i| engine.writes.ticket(self.slot, places[i].hash)).collect();
+        let wires: Vec<&WireKey> = missing.iter().map(|&i| &places[i].wire).collect();
+        let answers = match self.count_failure(tier.get_many(&wires, self.deadline()).await) {
+            Ok(answers) => answers,
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => return Ok(values),
+        };
+        for ((&i, ticket), answer) in missing.iter().zip(tickets).zip(answers) {
+            let stored = match self.count_failure(answer) {
+                Ok(stored) => stored,
+                Err(error) if engine.settings.strict => return Err(error.into()),
+                Err(_) => continue,
+            };
+            let Some((opened, hit)) = self.accept(&places[i], stored, ticket)? else { continue };
+            let Some(value) = self.judge(opened.decode::<T>())? else { continue };
+            let value = Arc::new(value);
+            if let Some(hit) = hit {
+                hit.attach_typed(Arc::clone(&value));
+            }
+            values[i] = Some(value);
+        }
+        Ok(values)
+    }
+
+    /// Stores several values. A key that stands twice ends with its last value.
+    ///
+    /// # Errors
+    /// As [`Cache::set_with`]; nothing is written if any key or value cannot be. In a strict cache the first failure of
+    /// the store is returned after all were tried.
+    pub async fn set_many<T: Serialize, K: AsRef<[u8]>>(
+        &self,
+        items: &[(K, T)],
+        options: SetOptions,
+    ) -> Result<(), Error> {
+        let engine = &*self.engine;
+        let times = self.times(options)?;
+        let mut entries: Vec<(At, Entry)> = Vec::with_capacity(items.len());
+        for (key, value) in items {
+            let at = self.at(key.as_ref())?;
+            let stored = engine.codec.encode(&new_entry(&at, times, 0), value)?;
+            if let Some(max) = engine.tier.as_ref().map(|tier| tier.limits().max_value)
+                && stored.len() as u64 > max
+            {
+                return Err(Error::TooLarge { size: stored.len() as u64, max });
+            }
+            entries.push((at, Entry { stored, times, typed: None, decodes: true }));
+        }
+        for (at, _) in &entries {
+            self.overtake(at);
+        }
+        let deadline = self.deadline();
+        let turns = engine.writes.turns(self.slot, entries.iter().map(|(at, _)| at.hash));
+        let _turns = within(deadline, Operation::SetMany, async { Ok(turns.await) }).await?;
+        let epoch = engine.writes.epoch(self.slot);
+        engine.counters.sets.add_n(entries.len() as u64);
+        let written = match &engine.tier {
+            Some(tier) => {
+                let ttl = times.ttl(engine.clock.unix_ms());
+                let batch: Vec<(&WireKey, Bytes, Ttl)> =
+                    entries.iter().map(|(at, entry)| (&at.wire, entry.stored.clone(), ttl)).collect();
+                match self.count_failure(tier.set_many(&batch, deadline).await) {
+                    Ok(answers) => answers.into_iter().map(|answer| self.count_failure(answer).err()).collect(),
+                    // Nothing is known of any of them; in L1 they are as good as after a single failed write.
+                    Err(error) if engine.settings.strict => {
+                        for (at, _) in &entries {
+                            engine.writes.advance(at.hash);
+                            engine.l1.remove(at.hash, at.wire.as_bytes());
+                        }
+                        return Err(error.into());
+                    }
+                    Err(_) => {
+                        engine.counters.sets_l1_only.add_n(entries.len() as u64);
+                        Vec::new()
+                    }
+                }
+            }
+            None => Vec::new(),
+        };
+        let mut failures = written.into_iter().chain(std::iter::repeat_with(|| None));
+        let mut first_failure = None;
+        for (at, entry) in entries {
+            engine.writes.advance(at.hash);
+            let failure = failures.next().flatten();
+            if failure.is_some() {
+                engine.counters.sets_l1_only.add();
+            }
+            if failure.is_some() && engine.settings.strict {
+                engine.l1.remove(at.hash, at.wire.as_bytes());
+            } else if engine.settings.use_l1 {
+                let (life, reserve) = (self.life(entry.times), entry.reserve());
+                let _kept = engine.l1.insert(at.hash, at.wire.as_bytes(), epoch, entry.stored, life, None, reserve);
+            }
+            first_failure = first_failure.or(failure);
+        }
+        match first_failure {
+            Some(error) if engine.settings.strict => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes several keys and returns how many there were.
+    ///
+    /// # Errors
+    /// As [`Cache::delete`]: the first failure, after all were tried.
+    pub async fn delete_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64, Error> {
+        let engine = &*self.engine;
+        let places = keys.iter().map(|key| self.at(key.as_ref())).collect::<Result<Vec<At>, Error>>()?;
+        engine.counters.deletes.add_n(places.len() as u64);
+        for at in &places {
+            self.overtake(at);
+        }
+        let deadline = self.deadline();
+        let turns = engine.writes.turns(self.slot, places.iter().map(|at| at.hash));
+        let _turns = within(deadline, Operation::DeleteMany, async { Ok(turns.await) }).await?;
+        let wires: Vec<&WireKey> = places.iter().map(|at| &at.wire).collect();
+        let answers = match &engine.tier {
+            Some(tier) => Some(self.count_failure(tier.delete_many(&wires, deadline).await)),
+            None => None,
+        };
+        let mut in_l1 = 0;
+        for at in &places {
+            engine.writes.advance(at.hash);
+            in_l1 += u64::from(engine.l1.remove(at.hash, at.wire.as_bytes()));
+        }
+        let Some(answers) = answers else { return Ok(in_l1) };
+        let mut deleted = 0;
+        let mut first_failure = None;
+        for answer in answers? {
+            match self.count_failure(answer) {
+                Ok(yes) => deleted += u64::from(yes),
+                Err(error) => first_failure = first_failure.or(Some(error)),
+            }
+        }
+        first_failure.map_or(Ok(deleted), |error| Err(error.into()))
+    }
+}

@@ -1,0 +1,272 @@
+//! What operators and long-lived programs ask of a cache: lives, listings, clearing, health, an orderly end.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachekit_plugin::{BackendError, Enumerates, Health, Operation, Ttl};
+
+use super::{At, Cache, Entry, SetOptions};
+use crate::codec::{Envelope, RetimeError, Times};
+use crate::error::Error;
+use crate::guard::deadline::within;
+use crate::key::strip;
+use crate::observe::Stats;
+use crate::tier::Tier;
+
+/// Items asked of a store per page of a listing.
+const PAGE: usize = 256;
+/// Attempts of a conditional write before a busy key is given up.
+const CAS_ATTEMPTS: u32 = 8;
+
+/// A page of [`Cache::keys`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// Keys as callers gave them.
+    pub keys: Vec<Vec<u8>>,
+    /// Entries of the store that are not this cache's, or unreadable: other programs', other formats', damaged ones.
+    pub foreign: u64,
+    /// Where the next page starts; `None` after the last.
+    pub next: Option<Bytes>,
+}
+
+/// The answer to [`Cache::health`].
+#[derive(Debug)]
+pub struct CacheHealth {
+    /// The second tier's answer; `None` without one.
+    pub tier: Option<Result<Health, BackendError>>,
+    /// What the cache did.
+    pub stats: Stats,
+}
+
+impl CacheHealth {
+    /// Whether everything that is configured answers.
+    pub fn is_healthy(&self) -> bool {
+        self.tier.as_ref().is_none_or(|tier| tier.as_ref().is_ok_and(|health| health.healthy))
+    }
+}
+
+impl Cache {
+    /// The name of the namespace of this handle.
+    pub fn namespace_name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    /// The second tier, for tools that look below the envelope.
+    pub fn tier(&self) -> Option<&Tier> {
+        self.engine.tier.as_ref()
+    }
+
+    /// The time `key` has left: `None` if it is absent, [`Ttl::Never`] if it does not expire.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub async fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Option<Ttl>, Error> {
+        let at = self.at(key.as_ref())?;
+        let opened = match self.l1_hit(&at).and_then(|hit| self.opened(&at, &hit)) {
+            Some(opened) => opened,
+            None => match self.fetch(&at).await? {
+                Some((opened, _)) => opened,
+                None => return Ok(None),
+            },
+        };
+        let times = opened.meta().times;
+        Ok(match times.ttl(self.engine.clock.unix_ms()) {
+            Ttl::Ms(_) if times.expires_ms <= self.engine.clock.unix_ms() => None,
+            left => Some(left),
+        })
+    }
+
+    /// Gives `key` a new life from now; `false` if it is absent. The default options give it the cache's default life.
+    ///
+    /// The entry carries its own end, so that it is exact on stores that count in seconds; a touch therefore writes it
+    /// anew, on condition that nobody wrote meanwhile where the store can tell.
+    ///
+    /// # Errors
+    /// As [`Cache::set_with`], and always the failures of the store.
+    pub async fn touch(&self, key: impl AsRef<[u8]>, options: SetOptions) -> Result<bool, Error> {
+        let at = self.at(key.as_ref())?;
+        let engine = &*self.engine;
+        let new = self.times(options)?;
+        let deadline = self.deadline();
+        let Some(tier) = &engine.tier else { return self.touch_l1(&at, new).await };
+        self.overtake(&at);
+        let _turn = self.turn(&at, deadline, Operation::Touch).await?;
+        let touched = self.touch_tier(tier, &at, new, deadline).await;
+        engine.writes.advance(at.hash);
+        // The next read brings back the entry with its new end.
+        engine.l1.remove(at.hash, at.wire.as_bytes());
+        touched
+    }
+
+    async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
+        let Some(hit) = self.l1_hit(at) else { return Ok(false) };
+        let Some(stored) = self.retimed(at, &hit.to_bytes(), new)? else { return Ok(false) };
+        let decodes = self.opened(at, &hit).is_some_and(|opened| opened.is_typed());
+        self.write(at, Entry { stored, times: new, typed: None, decodes }, None).await
+    }
+
+    async fn touch_tier(
+        &self,
+        tier: &Tier,
+        at: &At,
+        new: Times,
+        deadline: cachekit_plugin::Deadline,
+    ) -> Result<bool, Error> {
+        let ttl = new.ttl(self.engine.clock.unix_ms());
+        if !tier.has_cas() {
+            let Some(stored) = self.count_failure(tier.get(&at.wire, deadline).await)? else { return Ok(false) };
+            let Some(stored) = self.retimed(at, &stored, new)? else { return Ok(false) };
+            self.count_failure(tier.set(&at.wire, stored, ttl, deadline).await)?;
+            return Ok(true);
+        }
+        for _ in 0..CAS_ATTEMPTS {
+            let found = self.count_failure(tier.get_version(&at.wire, deadline).await)?;
+            let Some((stored, version)) = found else { return Ok(false) };
+            let Some(stored) = self.retimed(at, &stored, new)? else { return Ok(false) };
+            if self.count_failure(tier.set_if(&at.wire, stored, ttl, version, deadline).await)? {
+                return Ok(true);
+            }
+        }
+        let busy = "other writers changed the entry at each attempt";
+        Err(BackendError::new(cachekit_plugin::Kind::Transient, Operation::Touch, busy).into())
+    }
+
+    /// The entry with a new end; `None` if it is none of ours, or over.
+    fn retimed(&self, at: &At, stored: &Bytes, new: Times) -> Result<Option<Bytes>, Error> {
+        let change = |old: Times| {
+            // The writer's clock may be ahead of ours by the allowed skew, and an entry cannot end before it began.
+            let expires_ms = if new.expires_ms == 0 { 0 } else { new.expires_ms.max(old.created_ms.saturating_add(1)) };
+            let stale_until_ms = if expires_ms == 0 { old.stale_until_ms } else { old.stale_until_ms.min(expires_ms) };
+            Times { expires_ms, stale_until_ms, ..old }
+        };
+        match self.engine.codec.retime(stored, at.wire.as_bytes(), self.engine.clock.unix_ms(), change) {
+            Ok(stored) => Ok(Some(stored)),
+            Err(RetimeError::Refused(refusal)) => self.judge(Err(refusal)),
+            Err(RetimeError::Encode(error)) => Err(error.into()),
+        }
+    }
+
+    /// Forgets every entry of this namespace, in both tiers, and returns how many the second tier had. Nothing that was
+    /// loaded or read before comes back.
+    ///
+    /// The deadline covers each step, not the whole, which depends on the number of entries.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the store can neither clear nor list; [`Error::Backend`] if it fails half-way: then some
+    /// entries are left, and a repetition finishes.
+    pub async fn clear(&self) -> Result<u64, Error> {
+        let engine = &*self.engine;
+        if engine.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        engine.writes.new_epoch(self.slot);
+        engine.flights.detach_all();
+        within(self.deadline(), Operation::Clear, async {
+            engine.writes.barrier(self.slot).await;
+            Ok(())
+        })
+        .await?;
+        let cleared = match &engine.tier {
+            Some(tier) => self.clear_tier(tier).await,
+            None => Ok(0),
+        };
+        // Reads that began while the store still had older entries.
+        engine.writes.new_epoch(self.slot);
+        cleared
+    }
+
+    async fn clear_tier(&self, tier: &Tier) -> Result<u64, Error> {
+        let cleared = self.count_failure(tier.clear(self.namespace.prefix(), self.deadline()).await)?;
+        if let Some(cleared) = cleared {
+            return Ok(cleared);
+        }
+        let mut cleared = 0;
+        let mut cursor = None;
+        loop {
+            let page = self.keys(cursor.as_ref()).await?;
+            let deleted: u64 = if page.keys.is_empty() { 0 } else { self.delete_many(&page.keys).await? };
+            cleared += deleted;
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(cleared);
+            }
+        }
+    }
+
+    /// A page of the keys of this namespace in the second tier, from `cursor` (`None`: from the start).
+    ///
+    /// Stores that list opaque ids, and keys that were shortened for a store, cost a read per entry: the entry knows its
+    /// key.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the store cannot list; [`Error::Backend`].
+    pub async fn keys(&self, cursor: Option<&Bytes>) -> Result<KeyPage, Error> {
+        let unsupported = Error::Unsupported { operation: "keys", needs: "can list its entries" };
+        let Some(tier) = &self.engine.tier else { return Err(unsupported) };
+        let enumerates = tier.enumerates();
+        if enumerates == Enumerates::No {
+            return Err(unsupported);
+        }
+        let cursor = cursor.map(|cursor| &cursor[..]);
+        let scanned = tier.scan(self.namespace.prefix(), cursor, PAGE, self.deadline()).await;
+        let scanned = self.count_failure(scanned)?;
+        let mut page = KeyPage { next: scanned.next, ..KeyPage::default() };
+        for item in scanned.items {
+            let plain = (enumerates == Enumerates::Keys).then(|| strip(&self.namespace, &item)).flatten();
+            match plain {
+                Some(key) if !key.starts_with(b"#") => page.keys.push(key.to_vec()),
+                _ => {
+                    let stored = self.count_failure(tier.read(&item, self.deadline()).await)?;
+                    // Gone since it was listed.
+                    let Some(stored) = stored else { continue };
+                    let key = Envelope::parse(&stored)
+                        .ok()
+                        .and_then(|entry| strip(&self.namespace, entry.wire_key()).map(<[u8]>::to_vec));
+                    match key {
+                        Some(key) => page.keys.push(key),
+                        None => page.foreign += 1,
+                    }
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// What the cache did since it was built.
+    pub fn stats(&self) -> Stats {
+        let l1 = self.engine.settings.use_l1.then(|| self.engine.l1.stats());
+        self.engine.counters.read(l1)
+    }
+
+    /// Asks the second tier for a sign of life.
+    pub async fn health(&self) -> CacheHealth {
+        let tier = match &self.engine.tier {
+            Some(tier) => Some(tier.health(self.deadline()).await),
+            None => None,
+        };
+        CacheHealth { tier, stats: self.stats() }
+    }
+
+    /// Ends the cache for all of its clones: later operations answer [`Error::Closed`]. Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if the store could not end in order; it is closed all the same.
+    pub async fn close(&self) -> Result<(), Error> {
+        let engine = &*self.engine;
+        if engine.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        engine.flights.detach_all();
+        engine.l1.clear();
+        match &engine.tier {
+            Some(tier) => Ok(tier.close(self.deadline()).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// How long the deadline of one operation is.
+    pub fn deadline_per_operation(&self) -> Duration {
+        self.engine.settings.deadline
+    }
+}

@@ -1,0 +1,63 @@
+//! The one error of the engine.
+
+use std::sync::Arc;
+
+use cachekit_plugin::BackendError;
+
+use crate::codec::{EncodeError, Refusal};
+use crate::key::KeyError;
+
+/// What an operation of a cache can fail with.
+///
+/// An outage is none of these unless the cache is strict: it makes misses, which are counted. What *cannot* be hidden is
+/// always an error: a key that cannot be used, a value that cannot be stored, a deletion that did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The key or the namespace cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A life of zero.
+    #[error("a time to live of zero keeps nothing; leave it out for no expiry, or delete the key")]
+    ZeroTtl,
+    /// The value cannot be turned into an entry.
+    #[error("the value cannot be stored")]
+    Encode(#[from] EncodeError),
+    /// The entry is larger than the store takes.
+    #[error("the entry has {size} bytes, the store takes {max}")]
+    TooLarge {
+        /// Of the entry, bytes.
+        size: u64,
+        /// What the store takes, bytes.
+        max: u64,
+    },
+    /// The store failed.
+    #[error("the store failed")]
+    Backend(#[from] BackendError),
+    /// The store returned something that is not the entry of this key (strict caches only).
+    #[error("the stored entry was refused")]
+    Refused(#[from] Refusal),
+    /// The store lacks a power that the operation needs.
+    #[error("{operation} needs a store that {needs}")]
+    Unsupported {
+        /// What was asked.
+        operation: &'static str,
+        /// What it would take.
+        needs: &'static str,
+    },
+    /// The cache was closed.
+    #[error("the cache is closed")]
+    Closed,
+}
+
+/// What `try_get_or_load` can fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError<E: std::fmt::Debug + std::fmt::Display> {
+    /// The loader failed. Shared, because every caller that waited for this load gets it.
+    #[error("the loader failed: {0}")]
+    Loader(Arc<E>),
+    /// The cache failed.
+    #[error(transparent)]
+    Cache(#[from] Error),
+}

@@ -1,0 +1,97 @@
+//! The one place where an operation is given up: at its deadline, whatever it is waiting for.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+
+use cachekit_plugin::{BackendError, Deadline, Operation};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::Sleep;
+
+/// Runs `work` until it is done or the deadline passes; then it is dropped, which cancels it.
+///
+/// Work that is done at once, as it is with an in-process store or a warm file, arms no timer.
+pub(crate) async fn within<T>(
+    deadline: Deadline,
+    operation: Operation,
+    work: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    let mut work = pin!(work);
+    let mut alarm: Option<Pin<Box<Sleep>>> = None;
+    std::future::poll_fn(move |context: &mut Context<'_>| {
+        if let Poll::Ready(answer) = work.as_mut().poll(context) {
+            return Poll::Ready(answer);
+        }
+        if alarm.is_none() {
+            let Some(left) = deadline.remaining() else { return Poll::Pending };
+            let _timer = timer().map(Handle::enter);
+            alarm = Some(Box::pin(tokio::time::sleep(left)));
+        }
+        let Some(alarm) = &mut alarm else { return Poll::Pending };
+        alarm.as_mut().poll(context).map(|()| Err(BackendError::timeout(operation)))
+    })
+    .await
+}
+
+/// Where timers of callers without a tokio runtime run; `None` if the caller has one.
+fn timer() -> Option<&'static Handle> {
+    if Handle::try_current().is_ok() { None } else { Some(background()) }
+}
+
+/// The engine's own runtime: timers for callers that have none, and sockets for the blocking facade. One thread, started
+/// when it is first needed.
+pub(crate) fn background() -> &'static Handle {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        let built = Builder::new_multi_thread().worker_threads(1).thread_name("cachekit").enable_all().build();
+        // A process that cannot start one thread cannot keep a deadline; there is no smaller promise to fall back to.
+        built.unwrap_or_else(|error| panic!("the system gives no thread for timers: {error}"))
+    });
+    runtime.handle()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_hangs_is_dropped_at_its_deadline() {
+        struct Dropped<'a>(&'a std::cell::Cell<bool>);
+        impl Drop for Dropped<'_> {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let dropped = std::cell::Cell::new(false);
+        let guard = Dropped(&dropped);
+        let hang = async move {
+            let _guard = guard;
+            std::future::pending::<Result<(), BackendError>>().await
+        };
+        let answer = within(Deadline::after(Duration::from_secs(5)), Operation::Get, hang).await;
+        assert_eq!(answer.unwrap_err().kind(), cachekit_plugin::Kind::Timeout);
+        assert!(dropped.get());
+    }
+
+    #[test]
+    fn without_a_runtime_the_engine_brings_its_own_timer() {
+        struct Unpark(std::thread::Thread);
+        impl std::task::Wake for Unpark {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let mut work = pin!(within(deadline, Operation::Get, std::future::pending::<Result<(), BackendError>>()));
+        loop {
+            match work.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(answer) => break assert!(answer.is_err() && deadline.has_passed()),
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Single-flight: of all callers that miss one key at the same time, one loads and the others wait for it.
+//!
+//! The load runs in the leader's own task, so nothing is spawned and no runtime is assumed. A leader that is cancelled or
+//! panics leaves the flight, and one of the waiters leads the next; nobody hangs and no flight outlives its callers. A
+//! loader that asks for its own key would wait for itself: it is let through to load on its own.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::l1::KeyHash;
+
+/// What a flight ends with: a shared value or a shared error, of a type only its callers know.
+pub(crate) type Landed = Result<Arc<dyn Any + Send + Sync>, Arc<dyn Any + Send + Sync>>;
+
+const SHARDS: usize = 64;
+
+/// The flights of one cache. Holds an entry per key that is being loaded, no more.
+pub(crate) struct Flights {
+    shards: Box<[Mutex<HashMap<u64, Arc<Flight>>>]>,
+}
+
+struct Flight {
+    wire_key: Box<[u8]>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+enum State {
+    Flying,
+    /// The leader left without an answer.
+    Abandoned,
+    Landed(Landed),
+}
+
+/// The part a caller plays.
+pub(crate) enum Part<'a> {
+    /// Load, then [`Leader::land`].
+    Leader(Leader<'a>),
+    /// Somebody else loaded.
+    Follower(Landed),
+    /// Load on your own: to wait would be to wait for oneself.
+    Alone,
+}
+
+pub(crate) struct Leader<'a> {
+    flights: &'a Flights,
+    hash: KeyHash,
+    flight: Arc<Flight>,
+}
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        let mut shards = Vec::new();
+        shards.resize_with(SHARDS, Mutex::default);
+        Self { shards: shards.into() }
+    }
+
+    /// Joins the flight of a key, or begins it.
+    pub(crate) async fn join(&self, hash: KeyHash, wire_key: &[u8]) -> Part<'_> {
+        loop {
+            let flight = {
+                let mut shard = lock(self.shard(hash));
+                match shard.entry(hash.as_u64()) {
+                    Entry::Vacant(free) => {
+                        let flight = Arc::new(Flight {
+                            wire_key: wire_key.into(),
+                            state: Mutex::new(State::Flying),
+                            changed: Notify::new(),
+                        });
+                        free.insert(Arc::clone(&flight));
+                        return Part::Leader(Leader { flights: self, hash, flight });
+                    }
+                    Entry::Occupied(taken) => Arc::clone(taken.get()),
+                }
+            };
+            // A collision of hashes, or a loader that asks for its own key.
+            if *flight.wire_key != *wire_key || LEADING.with_borrow(|led| led.contains(&address(&flight))) {
+                return Part::Alone;
+            }
+            if let Some(landed) = flight.wait().await {
+                return Part::Follower(landed);
+            }
+        }
+    }
+
+    /// Lets later callers begin anew: what is being loaded was overtaken by a write or a deletion.
+    pub(crate) fn detach(&self, hash: KeyHash) {
+        lock(self.shard(hash)).remove(&hash.as_u64());
+    }
+
+    /// As [`Self::detach`], for every key.
+    pub(crate) fn detach_all(&self) {
+        for shard in &self.shards {
+            lock(shard).clear();
+        }
+    }
+
+    fn shard(&self, hash: KeyHash) -> &Mutex<HashMap<u64, Arc<Flight>>> {
+        &self.shards[hash.stripe(SHARDS)]
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+}
+
+impl Flight {
+    async fn wait(&self) -> Option<Landed> {
+        loop {
+            // Registered before the state is read, so that a landing in between is not missed.
+            let changed = self.changed.notified();
+            match &*lock(&self.state) {
+                State::Flying => {}
+                State::Abandoned => return None,
+                State::Landed(landed) => return Some(landed.clone()),
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Leader<'_> {
+    /// Runs the load so that it is recognised if it asks for its own key.
+    pub(crate) async fn lead<T>(&self, load: impl Future<Output = T>) -> T {
+        let address = address(&self.flight);
+        let mut load = Box::pin(load);
+        std::future::poll_fn(move |context| {
+            LEADING.with_borrow_mut(|led| led.push(address));
+            // Popped also when the load panics.
+            struct Pop;
+            impl Drop for Pop {
+                fn drop(&mut self) {
+                    LEADING.with_borrow_mut(|led| led.pop());
+                }
+            }
+            let _pop = Pop;
+            Pin::new(&mut load).poll(context)
+        })
+        .await
+    }
+
+    /// Gives the answer to everybody who waits.
+    pub(crate) fn land(self, landed: Landed) {
+        *lock(&self.flight.state) = State::Landed(landed);
+        // The rest, waking included, is what happens to every leader that goes.
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.flight.state);
+        if matches!(*state, State::Flying) {
+            *state = State::Abandoned;
+        }
+        drop(state);
+        let mut shard = lock(self.flights.shard(self.hash));
+        if let Entry::Occupied(entry) = shard.entry(self.hash.as_u64())
+            && Arc::ptr_eq(entry.get(), &self.flight)
+        {
+            entry.remove();
+        }
+        drop(shard);
+        self.flight.changed.notify_waiters();
+    }
+}
+
+thread_local! {
+    /// The flights whose loads are being polled on this thread, innermost last.
+    static LEADING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+fn address(flight: &Arc<Flight>) -> usize {
+    Arc::as_ptr(flight) as usize
+}
+
+/// Nothing that can panic runs under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u64) -> KeyHash {
+        KeyHash::from_raw(n)
+    }
+
+    fn value(n: u32) -> Landed {
+        Ok(Arc::new(n))
+    }
+
+    fn number(landed: Landed) -> u32 {
+        *landed.ok().unwrap().downcast::<u32>().unwrap()
+    }
+
+    #[tokio::test]
+    async fn followers_get_what_the_leader_landed() {
+        let flights = Arc::new(Flights::new());
+        let Part::Leader(leader) = flights.join(hash(1), b"k").await else { panic!("the first caller leads") };
+        let waiting = (0..10).map(|_| {
+            let flights = Arc::clone(&flights);
+            tokio::spawn(async move {
+                match flights.join(hash(1), b"k").await {
+                    Part::Follower(landed) => number(landed),
+                    _ => panic!("everybody else follows"),
+                }
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        tokio::task::yield_now().await;
+        leader.land(value(7));
+        for task in waiting {
+            assert_eq!(task.await.unwrap(), 7);
+        }
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_goes_leaves_the_lead_to_a_waiter() {
+        let flights = Arc::new(Flights::new());
+        let Part::Leader(leader) = flights.join(hash(1), b"k").await else { panic!() };
+        let next = Arc::clone(&flights);
+        let waiter = tokio::spawn(async move {
+            match next.join(hash(1), b"k").await {
+                Part::Leader(leader) => leader.land(value(2)),
+                _ => panic!("the waiter leads now"),
+            }
+        });
+        tokio::task::yield_now().await;
+        drop(leader);
+        waiter.await.unwrap();
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_load_that_asks_for_its_own_key_is_let_through() {
+        let flights = Flights::new();
+        let Part::Leader(leader) = flights.join(hash(1), b"k").await else { panic!() };
+        leader.lead(async { assert!(matches!(flights.join(hash(1), b"k").await, Part::Alone)) }).await;
+        // Another key inside the loader is an ordinary flight.
+        leader.lead(async { assert!(matches!(flights.join(hash(2), b"j").await, Part::Leader(_))) }).await;
+    }
+
+    #[tokio::test]
+    async fn colliding_keys_do_not_share_a_flight() {
+        let flights = Flights::new();
+        let _leader = flights.join(hash(1), b"k").await;
+        assert!(matches!(flights.join(hash(1), b"other").await, Part::Alone));
+    }
+
+    #[tokio::test]
+    async fn after_a_detach_callers_begin_anew_and_the_old_leader_removes_nothing() {
+        let flights = Flights::new();
+        let Part::Leader(old) = flights.join(hash(1), b"k").await else { panic!() };
+        flights.detach(hash(1));
+        let Part::Leader(_new) = flights.join(hash(1), b"k").await else { panic!("a new flight begins") };
+        old.land(value(1));
+        assert_eq!(flights.len(), 1);
+    }
+}

@@ -1,0 +1,144 @@
+//! Who wrote last: what keeps a slow read, load or write from bringing back a value that was overwritten or deleted.
+//!
+//! Three things per stripe of keys. A *generation* counts writes and deletions: whoever fills L1 with something it read
+//! or loaded noted the number before it began, and keeps nothing if the number changed. A *turn* orders the writes of
+//! this process to the second tier, so that what stands there last is what L1 was told last. And per stripe of
+//! namespaces an *epoch* with a *gate*: clearing changes the epoch, then waits until the writes under way have landed.
+//!
+//! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
+//! alone: two processes that write one key are ordered by the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
+
+use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+
+use crate::key::Namespace;
+use crate::l1::{Epoch, KeyHash};
+
+const KEY_STRIPES: usize = 4096;
+const NAMESPACE_STRIPES: usize = 256;
+
+#[derive(Default)]
+struct KeyStripe {
+    /// Locked for a few nanoseconds: to count, to look, or to look *and* keep. An atomic would leave a gap between the
+    /// last two, through which an old value slips in after a newer one was reported as stored.
+    generation: StdMutex<u64>,
+    turn: Mutex<()>,
+}
+
+#[derive(Default)]
+struct NamespaceStripe {
+    epoch: AtomicU64,
+    gate: RwLock<()>,
+}
+
+pub(crate) struct Writes {
+    keys: Box<[KeyStripe]>,
+    namespaces: Box<[NamespaceStripe]>,
+}
+
+/// Which stripe a namespace belongs to; computed once per cache handle.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamespaceSlot(usize);
+
+/// What a reader noted before it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    generation: u64,
+    pub(crate) epoch: Epoch,
+}
+
+/// The right to write, held until the write has landed.
+pub(crate) struct Turn<'a> {
+    _gate: RwLockReadGuard<'a, ()>,
+    _turns: Vec<MutexGuard<'a, ()>>,
+}
+
+impl Writes {
+    pub(crate) fn new() -> Self {
+        let mut keys = Vec::new();
+        keys.resize_with(KEY_STRIPES, KeyStripe::default);
+        let mut namespaces = Vec::new();
+        namespaces.resize_with(NAMESPACE_STRIPES, NamespaceStripe::default);
+        Self { keys: keys.into(), namespaces: namespaces.into() }
+    }
+
+    pub(crate) fn slot(&self, namespace: &Namespace) -> NamespaceSlot {
+        let hash = namespace
+            .prefix()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        NamespaceSlot((hash >> 32) as usize % NAMESPACE_STRIPES)
+    }
+
+    pub(crate) fn epoch(&self, slot: NamespaceSlot) -> Epoch {
+        Epoch(self.namespaces[slot.0].epoch.load(Ordering::Acquire))
+    }
+
+    /// What to note before reading or loading.
+    pub(crate) fn ticket(&self, slot: NamespaceSlot, hash: KeyHash) -> Ticket {
+        Ticket { generation: *lock(&self.stripe(hash).generation), epoch: self.epoch(slot) }
+    }
+
+    /// Whether nothing was written, deleted or cleared since.
+    pub(crate) fn still(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
+        self.ticket(slot, hash) == ticket
+    }
+
+    /// Runs `keep` if nothing was written or deleted since, and lets nothing come in between. What it returns is dropped
+    /// by the caller, outside the lock.
+    pub(crate) fn keep_if_still<T>(&self, hash: KeyHash, ticket: Ticket, keep: impl FnOnce() -> T) -> Option<T> {
+        let generation = lock(&self.stripe(hash).generation);
+        (*generation == ticket.generation).then(keep)
+    }
+
+    /// Makes everything that is on its way for this key too late.
+    pub(crate) fn advance(&self, hash: KeyHash) {
+        *lock(&self.stripe(hash).generation) += 1;
+    }
+
+    /// Waits for this key's turn to write.
+    pub(crate) async fn turn(&self, slot: NamespaceSlot, hash: KeyHash) -> Turn<'_> {
+        let gate = self.namespaces[slot.0].gate.read().await;
+        let turn = self.stripe(hash).turn.lock().await;
+        Turn { _gate: gate, _turns: vec![turn] }
+    }
+
+    /// Waits for the turns of several keys, in the order of the stripes so that two batches cannot block each other.
+    pub(crate) async fn turns(&self, slot: NamespaceSlot, hashes: impl Iterator<Item = KeyHash>) -> Turn<'_> {
+        let gate = self.namespaces[slot.0].gate.read().await;
+        let mut stripes: Vec<usize> = hashes.map(|hash| self.index(hash)).collect();
+        stripes.sort_unstable();
+        stripes.dedup();
+        let mut turns = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            turns.push(self.keys[stripe].turn.lock().await);
+        }
+        Turn { _gate: gate, _turns: turns }
+    }
+
+    /// Makes every entry of the namespace in L1 unreachable and every fill on its way too late.
+    pub(crate) fn new_epoch(&self, slot: NamespaceSlot) {
+        self.namespaces[slot.0].epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Waits until every write that began before the new epoch has landed. Writes that come later are not held up for
+    /// longer than it takes to pass.
+    pub(crate) async fn barrier(&self, slot: NamespaceSlot) {
+        drop(self.namespaces[slot.0].gate.write().await);
+    }
+
+    fn stripe(&self, hash: KeyHash) -> &KeyStripe {
+        &self.keys[self.index(hash)]
+    }
+
+    fn index(&self, hash: KeyHash) -> usize {
+        hash.stripe(KEY_STRIPES)
+    }
+}
+
+/// Only numbers change under this lock, so a panic leaves nothing half done.
+fn lock(generation: &StdMutex<u64>) -> StdMutexGuard<'_, u64> {
+    generation.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,232 @@
+//! From what a caller calls a key to the bytes under which a store keeps it.
+//!
+//! The first step of every operation. It protects the stores from keys they cannot take and the callers from each other:
+//! two different keys never share a wire key, whatever bytes they hold.
+//!
+//! ```text
+//! ck:<namespace>:<key>                     the wire key, as L1 and the envelope know it
+//! ck:<namespace>:#<64 hex digits>          what a store gets when the wire key is too long for it, or has bytes it refuses:
+//!                                          BLAKE2b-256 of the whole wire key
+//! ```
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use blake2::{Blake2b, Digest, digest::consts::U32};
+use cachekit_plugin::{Key, Limits};
+use smallvec::SmallVec;
+
+/// Longest key of a caller, bytes. A key names a thing; one that is longer carries the thing.
+pub const MAX_KEY_BYTES: usize = 32 << 10;
+/// Longest namespace, bytes: with the shortened form it stays below memcached's 250.
+pub const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// The namespace of caches that name none.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+const PREFIX: &[u8] = b"ck:";
+
+/// A key or a namespace that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A key names something; the empty one names nothing.
+    #[error("the key is empty")]
+    Empty,
+    /// A key beyond the limit.
+    #[error("the key has {len} bytes, at most {MAX_KEY_BYTES} are taken; hash what is longer")]
+    TooLong {
+        /// Its length, bytes.
+        len: usize,
+    },
+    /// A namespace that would make wire keys ambiguous or unprintable.
+    #[error(
+        "the namespace {namespace:?} cannot be used: 1 to {MAX_NAMESPACE_BYTES} printable ASCII characters without space and colon"
+    )]
+    Namespace {
+        /// As it was given.
+        namespace: String,
+    },
+    /// Even the shortened form is too long for the store.
+    #[error("the store takes keys of {max} bytes, too few for {needed}: choose a shorter namespace")]
+    StoreLimit {
+        /// What the store takes, bytes.
+        max: u32,
+        /// What the shortened form needs, bytes.
+        needed: usize,
+    },
+}
+
+/// A validated namespace with the beginning of its wire keys.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// `ck:<namespace>:`
+    prefix: Arc<[u8]>,
+}
+
+impl Namespace {
+    /// Validates a name.
+    pub fn new(name: &str) -> Result<Self, KeyError> {
+        let printable = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        if name.is_empty() || name.len() > MAX_NAMESPACE_BYTES || !printable {
+            return Err(KeyError::Namespace { namespace: name.chars().take(MAX_NAMESPACE_BYTES).collect() });
+        }
+        Ok(Self { prefix: [PREFIX, name.as_bytes(), b":"].concat().into() })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        let name = &self.prefix[PREFIX.len()..self.prefix.len() - 1];
+        // Validated as ASCII when it was made.
+        std::str::from_utf8(name).unwrap_or_default()
+    }
+
+    /// What all wire keys of this namespace begin with, and no other's.
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// The wire key of `key`.
+    pub fn wire(&self, key: &[u8]) -> Result<WireKey, KeyError> {
+        if key.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if key.len() > MAX_KEY_BYTES {
+            return Err(KeyError::TooLong { len: key.len() });
+        }
+        let mut bytes = SmallVec::with_capacity(self.prefix.len() + key.len());
+        bytes.extend_from_slice(&self.prefix);
+        bytes.extend_from_slice(key);
+        Ok(WireKey { bytes, prefix_len: self.prefix.len() })
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Namespace").field(&self.name()).finish()
+    }
+}
+
+/// The full name of an entry. Keys of up to about 150 bytes need no allocation.
+#[derive(Clone)]
+pub struct WireKey {
+    bytes: SmallVec<[u8; 176]>,
+    prefix_len: usize,
+}
+
+impl WireKey {
+    /// The whole wire key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What a store with these limits is given: the wire key, or its shortened form.
+    pub fn for_store(&self, limits: &Limits) -> Result<Cow<'_, [u8]>, KeyError> {
+        // A caller's key that looks like a shortened one is shortened too, so that the two can never meet.
+        let looks_shortened = self.bytes.get(self.prefix_len) == Some(&b'#');
+        if limits.takes_key(&self.bytes) && !looks_shortened {
+            return Ok(Cow::Borrowed(&self.bytes));
+        }
+        let digest = Blake2b::<U32>::digest(&self.bytes);
+        let mut short = Vec::with_capacity(self.prefix_len + 65);
+        short.extend_from_slice(&self.bytes[..self.prefix_len]);
+        short.push(b'#');
+        for byte in digest {
+            short.extend(format!("{byte:02x}").bytes());
+        }
+        if !limits.takes_key(&short) {
+            return Err(KeyError::StoreLimit { max: limits.max_key, needed: short.len() });
+        }
+        Ok(Cow::Owned(short))
+    }
+}
+
+/// Shows the digest, never the key.
+impl fmt::Debug for WireKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&Key::from_wire(&self.bytes), f)
+    }
+}
+
+/// The caller's key inside a wire key of this namespace, for listings.
+pub fn strip<'a>(namespace: &Namespace, wire_key: &'a [u8]) -> Option<&'a [u8]> {
+    wire_key.strip_prefix(namespace.prefix())
+}
+
+#[cfg(test)]
+mod tests {
+    use cachekit_plugin::KeyBytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MEMCACHED: Limits = Limits::new(250, 1 << 20).with_key_bytes(KeyBytes::Printable);
+    const ANY: Limits = Limits::new(65_536, 1 << 20);
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_wire_key_is_namespace_and_key() {
+        let wire = namespace("users").wire(b"42").unwrap();
+        assert_eq!(wire.as_bytes(), b"ck:users:42");
+        assert_eq!(&*wire.for_store(&MEMCACHED).unwrap(), b"ck:users:42");
+    }
+
+    #[test]
+    fn what_a_store_cannot_take_is_shortened() {
+        for key in [&[b'x'; 300][..], b"with space", b"line\r\nbreak", b"\0", "zażółć".as_bytes()] {
+            let wire = namespace("n").wire(key).unwrap();
+            let short = wire.for_store(&MEMCACHED).unwrap();
+            assert!(short.starts_with(b"ck:n:#") && short.len() == 70 && MEMCACHED.takes_key(&short));
+        }
+        let wire = namespace("n").wire(b"a b").unwrap();
+        assert!(matches!(wire.for_store(&ANY).unwrap(), Cow::Borrowed(b"ck:n:a b")));
+    }
+
+    #[test]
+    fn a_key_that_looks_shortened_meets_no_shortened_one() {
+        let long = namespace("n").wire(&[b'x'; 300]).unwrap();
+        let short = long.for_store(&MEMCACHED).unwrap();
+        let forged = namespace("n").wire(&short[5..]).unwrap();
+        assert_eq!(forged.as_bytes(), &*short);
+        for limits in [MEMCACHED, ANY] {
+            assert_ne!(forged.for_store(&limits).unwrap(), short);
+        }
+    }
+
+    #[test]
+    fn unusable_keys_and_namespaces_are_refused() {
+        assert_eq!(namespace("n").wire(b"").unwrap_err(), KeyError::Empty);
+        assert!(matches!(namespace("n").wire(&vec![b'x'; MAX_KEY_BYTES + 1]), Err(KeyError::TooLong { .. })));
+        for name in ["", "a:b", "a b", "a\n", "ü", &"x".repeat(129)] {
+            assert!(Namespace::new(name).is_err(), "{name:?}");
+        }
+        let tiny = Limits::new(20, 1 << 20);
+        assert!(matches!(namespace("n").wire(&[b'x'; 40]).unwrap().for_store(&tiny), Err(KeyError::StoreLimit { .. })));
+    }
+
+    #[test]
+    fn a_key_is_not_shown() {
+        assert!(!format!("{:?}", namespace("n").wire(b"alice").unwrap()).contains("alice"));
+    }
+
+    proptest! {
+        /// The promise of this module, over any two namespaces and keys.
+        #[test]
+        fn different_names_never_share_a_store_key(
+            a in ("[a-z#.]{1,3}", prop::collection::vec(any::<u8>(), 1..6)),
+            b in ("[a-z#.]{1,3}", prop::collection::vec(any::<u8>(), 1..6)),
+        ) {
+            prop_assume!(a != b);
+            let wire = |(name, key): &(String, Vec<u8>)| namespace(name).wire(key).unwrap();
+            let (a, b) = (wire(&a), wire(&b));
+            prop_assert_ne!(a.as_bytes(), b.as_bytes());
+            for limits in [MEMCACHED, ANY] {
+                prop_assert_ne!(a.for_store(&limits).unwrap(), b.for_store(&limits).unwrap());
+            }
+        }
+    }
+}

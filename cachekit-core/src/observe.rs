@@ -1,0 +1,96 @@
+//! What the cache did, in numbers. Counted with relaxed atomics: each number is right, their moment is not the same.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::codec::Refusal;
+use crate::l1::L1Stats;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The engine's counters.
+        #[derive(Debug)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+            refused: [Counter; Refusal::CLASSES.len()],
+        }
+
+        /// What the cache did since it was built.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Entries of the second tier that were refused, by class; each was a miss.
+            pub refused: BTreeMap<&'static str, u64>,
+            /// The in-process tier, unless it is off.
+            pub l1: Option<L1Stats>,
+        }
+
+        impl Counters {
+            pub(crate) fn new() -> Self {
+                Self { $($name: Counter::default(),)* refused: Default::default() }
+            }
+
+            pub(crate) fn read(&self, l1: Option<L1Stats>) -> Stats {
+                let refused = Refusal::CLASSES.iter().zip(&self.refused);
+                Stats {
+                    $($name: self.$name.get(),)*
+                    refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
+                    l1,
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Values found in the second tier.
+    l2_hits,
+    /// Keys the second tier did not have.
+    l2_misses,
+    /// Operations on the second tier that failed.
+    l2_errors,
+    /// Of these, the ones that ran into their deadline.
+    l2_timeouts,
+    /// Values written.
+    sets,
+    /// Values written to the first tier alone, because the second failed or does not take them.
+    sets_l1_only,
+    /// Deletions.
+    deletes,
+    /// Loaders that ran.
+    loads,
+    /// Loaders that failed.
+    load_failures,
+    /// Callers that waited for another's loader instead of running their own.
+    coalesced,
+    /// Values that were not kept, because a write or a deletion of their key came while they were on their way.
+    overtaken,
+}
+
+impl Counters {
+    pub(crate) fn refuse(&self, refusal: Refusal) {
+        if let Some(class) = Refusal::CLASSES.iter().position(|class| *class == refusal.class()) {
+            self.refused[class].add();
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.add_n(1);
+    }
+
+    pub(crate) fn add_n(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

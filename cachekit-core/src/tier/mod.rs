@@ -1,0 +1,235 @@
+//! The slot of the second tier: wire keys become the store's keys, and every call ends by its deadline.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachekit_plugin::{
+    Answers, Backend, BackendError, Cas, Cx, Deadline, Enumerates, Health, Key, Kind, Limits, Operation, Page, SetItem,
+    Ttl, Version,
+};
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use crate::guard::deadline::within;
+use crate::key::WireKey;
+
+/// Single operations under way for a batch on a store without batches.
+const EMULATED_IN_FLIGHT: usize = 16;
+
+/// A store with its limits.
+#[derive(Clone)]
+pub struct Tier {
+    backend: Arc<dyn Backend>,
+    limits: Limits,
+}
+
+impl Tier {
+    /// Takes a store, linked or loaded.
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        let limits = backend.limits();
+        Self { backend, limits }
+    }
+
+    /// What the store takes.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The store itself, for tools that look below the envelope.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// The deadline the store suggests.
+    pub fn deadline_hint(&self) -> Option<Duration> {
+        (self.limits.deadline_hint_ms > 0).then(|| Duration::from_millis(self.limits.deadline_hint_ms.into()))
+    }
+
+    fn key<'a>(&self, wire: &'a WireKey, operation: Operation) -> Result<Cow<'a, [u8]>, BackendError> {
+        wire.for_store(&self.limits)
+            .map_err(|error| BackendError::new(Kind::TooLarge, operation, error.to_string()).with_source(error))
+    }
+
+    /// A life that the store takes: the longest it has, if it is longer.
+    fn ttl(&self, ttl: Ttl) -> Ttl {
+        match ttl {
+            Ttl::Ms(ms) if ms.get() > self.limits.ttl_max_ms => Ttl::from_ms(self.limits.ttl_max_ms).unwrap_or(ttl),
+            as_it_is => as_it_is,
+        }
+    }
+
+    pub(crate) async fn get(&self, wire: &WireKey, deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
+        let (key, cx) = (self.key(wire, Operation::Get)?, Cx::new(deadline));
+        within(deadline, Operation::Get, self.backend.get(Key::from_wire(&key), &cx)).await
+    }
+
+    pub(crate) async fn set(
+        &self,
+        wire: &WireKey,
+        stored: Bytes,
+        ttl: Ttl,
+        deadline: Deadline,
+    ) -> Result<(), BackendError> {
+        let (key, cx) = (self.key(wire, Operation::Set)?, Cx::new(deadline));
+        within(deadline, Operation::Set, self.backend.set(Key::from_wire(&key), stored, self.ttl(ttl), &cx)).await
+    }
+
+    pub(crate) async fn delete(&self, wire: &WireKey, deadline: Deadline) -> Result<bool, BackendError> {
+        let (key, cx) = (self.key(wire, Operation::Delete)?, Cx::new(deadline));
+        within(deadline, Operation::Delete, self.backend.delete(Key::from_wire(&key), &cx)).await
+    }
+
+    pub(crate) async fn get_many(
+        &self,
+        wires: &[&WireKey],
+        deadline: Deadline,
+    ) -> Result<Answers<Option<Bytes>>, BackendError> {
+        let Some(batch) = self.backend.batch() else {
+            let gets = wires.iter().map(|wire| self.get(wire, deadline));
+            return Ok(stream::iter(gets).buffered(EMULATED_IN_FLIGHT).collect().await);
+        };
+        let cx = Cx::new(deadline);
+        let stored = self.keys(wires, Operation::GetMany)?;
+        let keys: Vec<Key<'_>> = stored.iter().map(|key| Key::from_wire(key)).collect();
+        let answers = within(deadline, Operation::GetMany, batch.get_many(&keys, &cx)).await?;
+        checked(answers, wires.len(), Operation::GetMany)
+    }
+
+    pub(crate) async fn set_many(
+        &self,
+        items: &[(&WireKey, Bytes, Ttl)],
+        deadline: Deadline,
+    ) -> Result<Answers<()>, BackendError> {
+        let Some(batch) = self.backend.batch() else {
+            let sets = items.iter().map(|(wire, stored, ttl)| self.set(wire, stored.clone(), *ttl, deadline));
+            return Ok(stream::iter(sets).buffered(EMULATED_IN_FLIGHT).collect().await);
+        };
+        let cx = Cx::new(deadline);
+        let wires: Vec<&WireKey> = items.iter().map(|(wire, ..)| *wire).collect();
+        let stored = self.keys(&wires, Operation::SetMany)?;
+        let sets: Vec<SetItem<'_>> = stored
+            .iter()
+            .zip(items)
+            .map(|(key, (_, value, ttl))| SetItem {
+                key: Key::from_wire(key),
+                value: value.clone(),
+                ttl: self.ttl(*ttl),
+            })
+            .collect();
+        let answers = within(deadline, Operation::SetMany, batch.set_many(&sets, &cx)).await?;
+        checked(answers, items.len(), Operation::SetMany)
+    }
+
+    pub(crate) async fn delete_many(
+        &self,
+        wires: &[&WireKey],
+        deadline: Deadline,
+    ) -> Result<Answers<bool>, BackendError> {
+        let Some(batch) = self.backend.batch() else {
+            let deletes = wires.iter().map(|wire| self.delete(wire, deadline));
+            return Ok(stream::iter(deletes).buffered(EMULATED_IN_FLIGHT).collect().await);
+        };
+        let cx = Cx::new(deadline);
+        let stored = self.keys(wires, Operation::DeleteMany)?;
+        let keys: Vec<Key<'_>> = stored.iter().map(|key| Key::from_wire(key)).collect();
+        let answers = within(deadline, Operation::DeleteMany, batch.delete_many(&keys, &cx)).await?;
+        checked(answers, wires.len(), Operation::DeleteMany)
+    }
+
+    fn keys<'a>(&self, wires: &[&'a WireKey], operation: Operation) -> Result<Vec<Cow<'a, [u8]>>, BackendError> {
+        wires.iter().map(|wire| self.key(wire, operation)).collect()
+    }
+
+    /// Whether conditional writes are possible.
+    pub(crate) fn has_cas(&self) -> bool {
+        self.backend.cas().is_some()
+    }
+
+    pub(crate) async fn get_version(
+        &self,
+        wire: &WireKey,
+        deadline: Deadline,
+    ) -> Result<Option<(Bytes, Version)>, BackendError> {
+        let (key, cx) = (self.key(wire, Operation::GetVersion)?, Cx::new(deadline));
+        let cas = self.cas(Operation::GetVersion)?;
+        within(deadline, Operation::GetVersion, cas.get_version(Key::from_wire(&key), &cx)).await
+    }
+
+    pub(crate) async fn set_if(
+        &self,
+        wire: &WireKey,
+        stored: Bytes,
+        ttl: Ttl,
+        expect: Version,
+        deadline: Deadline,
+    ) -> Result<bool, BackendError> {
+        let (key, cx) = (self.key(wire, Operation::SetIf)?, Cx::new(deadline));
+        let set = self.cas(Operation::SetIf)?.set_if(Key::from_wire(&key), stored, self.ttl(ttl), Some(expect), &cx);
+        within(deadline, Operation::SetIf, set).await
+    }
+
+    fn cas(&self, operation: Operation) -> Result<&dyn Cas, BackendError> {
+        self.backend.cas().ok_or_else(|| BackendError::unsupported(operation))
+    }
+
+    /// What can be listed.
+    pub(crate) fn enumerates(&self) -> Enumerates {
+        if self.backend.scan().is_some() { self.limits.enumerates } else { Enumerates::No }
+    }
+
+    pub(crate) async fn scan(
+        &self,
+        prefix: &[u8],
+        cursor: Option<&[u8]>,
+        max: usize,
+        deadline: Deadline,
+    ) -> Result<Page, BackendError> {
+        let cx = Cx::new(deadline);
+        let scan = self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Scan))?;
+        within(deadline, Operation::Scan, scan.next(prefix, cursor, max, &cx)).await
+    }
+
+    pub(crate) async fn read(&self, id: &[u8], deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
+        let cx = Cx::new(deadline);
+        let scan = self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Read))?;
+        within(deadline, Operation::Read, scan.read(id, &cx)).await
+    }
+
+    /// Removes everything with a prefix, where the store can; `None` if it cannot tell keys apart.
+    pub(crate) async fn clear(&self, prefix: &[u8], deadline: Deadline) -> Result<Option<u64>, BackendError> {
+        let Some(clear) = self.backend.clear().filter(|_| self.limits.enumerates != Enumerates::Ids) else {
+            return Ok(None);
+        };
+        let cx = Cx::new(deadline);
+        match within(deadline, Operation::Clear, clear.clear(prefix, &cx)).await {
+            Err(error) if error.kind() == Kind::Unsupported => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    pub(crate) async fn health(&self, deadline: Deadline) -> Result<Health, BackendError> {
+        within(deadline, Operation::Health, self.backend.health(&Cx::new(deadline))).await
+    }
+
+    pub(crate) async fn close(&self, deadline: Deadline) -> Result<(), BackendError> {
+        within(deadline, Operation::Close, self.backend.close(&Cx::new(deadline))).await
+    }
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// A batch that is answered short or long cannot be matched to its keys.
+fn checked<T>(answers: Answers<T>, asked: usize, operation: Operation) -> Result<Answers<T>, BackendError> {
+    if answers.len() == asked {
+        return Ok(answers);
+    }
+    let text = format!("{} answers to a batch of {asked}", answers.len());
+    Err(BackendError::new(Kind::Corrupt, operation, text))
+}
