@@ -1,1 +1,325 @@
-//! Where settings come from.
+//! One typed configuration from four sources: code > environment > `cachekit.toml` > defaults.
+//!
+//! Every setting remembers where its value came from, so that `cachekit config show` can say it and an error can name the
+//! line or the variable. A field, an option or a value that is not known is an error; a known one changes behaviour.
+//!
+//! Nothing here reads the environment by itself: whoever resolves a configuration passes in what there is.
+
+mod env;
+mod error;
+mod file;
+mod secret;
+mod show;
+mod url;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachekit_plugin::{Backend, HostServices};
+use serde_json::{Map, Value as Json};
+
+pub use env::{Environment, KNOWN_VARIABLES, Warning};
+pub use error::ConfigError;
+pub use secret::EngineServices;
+pub use show::Shown;
+pub use url::BackendUrl;
+
+use crate::builder::{self, CacheBuilder};
+use crate::cache::Cache;
+use crate::codec::{Compression, DEFAULT_MAX_VALUE, Serializer};
+use crate::key::DEFAULT_NAMESPACE;
+use crate::l1::L1Config;
+use crate::tier::registry::Registry;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// A line of a configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+    },
+    /// A variable of the environment.
+    Variable(&'static str),
+    /// A preset, itself chosen elsewhere.
+    Preset(&'static str),
+    /// The program: a builder call or a command-line option.
+    Code(&'static str),
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment {name}"),
+            Self::Preset(name) => write!(f, "preset {name}"),
+            Self::Code(what) => f.write_str(what),
+        }
+    }
+}
+
+/// A value with its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting<T> {
+    /// The value.
+    pub value: T,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl<T> Setting<T> {
+    /// A value nobody set.
+    pub const fn default_to(value: T) -> Self {
+        Self { value, source: Source::Default }
+    }
+
+    /// Replaces the value.
+    pub fn set(&mut self, value: T, source: Source) {
+        *self = Self { value, source };
+    }
+}
+
+/// Where the second tier comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TierChoice {
+    /// L1 alone.
+    None,
+    /// A backend this program was built with, by the scheme of its URL.
+    Builtin {
+        /// `file`, `redis`, ….
+        scheme: String,
+        /// Its options.
+        options: Map<String, Json>,
+    },
+    /// A shared library.
+    Plugin {
+        /// Which one.
+        library: LibraryChoice,
+        /// Digest that the file must have.
+        sha256: Option<String>,
+        /// Its options.
+        options: Map<String, Json>,
+    },
+}
+
+/// How a plugin is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LibraryChoice {
+    /// By its file.
+    Path(PathBuf),
+    /// By its id, looked for in [`Config::plugin_dirs`].
+    Id(String),
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Namespace of keys.
+    pub namespace: Setting<String>,
+    /// Life of values set without one; `None`: no expiry.
+    pub ttl: Setting<Option<Duration>>,
+    /// When an operation gives up on the second tier; `None`: what the store suggests.
+    pub deadline: Setting<Option<Duration>>,
+    /// Outages are errors.
+    pub strict: Setting<bool>,
+    /// How typed values become bytes.
+    pub serializer: Setting<Serializer>,
+    /// How payloads are made smaller.
+    pub compression: Setting<Compression>,
+    /// Largest value, bytes.
+    pub max_value: Setting<u64>,
+    /// Whether there is an L1.
+    pub l1_enabled: Setting<bool>,
+    /// Budget of L1, bytes.
+    pub l1_max_bytes: Setting<u64>,
+    /// Most entries of L1.
+    pub l1_max_entries: Setting<Option<u64>>,
+    /// Longest life in L1 of what others can change.
+    pub l1_ttl_cap: Setting<Duration>,
+    /// The second tier; `None`: nothing chose one.
+    pub tier: Setting<Option<TierChoice>>,
+    /// Directories in which plugins are looked for by id.
+    pub plugin_dirs: Setting<Vec<PathBuf>>,
+    /// What the absence of layouts in a plugin means: `off`, `warn`, `require`.
+    pub plugin_reflect: Setting<String>,
+    /// Whether plugins whose panics end the process are taken.
+    pub plugin_allow_abort: Setting<bool>,
+    /// What is odd, but no error.
+    pub warnings: Vec<Warning>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespace: Setting::default_to(DEFAULT_NAMESPACE.into()),
+            ttl: Setting::default_to(None),
+            deadline: Setting::default_to(None),
+            strict: Setting::default_to(false),
+            serializer: Setting::default_to(Serializer::default()),
+            compression: Setting::default_to(Compression::default()),
+            max_value: Setting::default_to(DEFAULT_MAX_VALUE),
+            l1_enabled: Setting::default_to(true),
+            l1_max_bytes: Setting::default_to(builder::DEFAULT_L1_BYTES),
+            l1_max_entries: Setting::default_to(None),
+            l1_ttl_cap: Setting::default_to(builder::DEFAULT_L1_TTL_CAP),
+            tier: Setting::default_to(None),
+            plugin_dirs: Setting::default_to(Vec::new()),
+            plugin_reflect: Setting::default_to("warn".into()),
+            plugin_allow_abort: Setting::default_to(false),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// What a configuration is resolved from. Later fields win over earlier ones, code over both.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A file that must exist.
+    pub file: Option<PathBuf>,
+    /// A file that may exist.
+    pub default_file: Option<PathBuf>,
+    /// The environment.
+    pub environment: Environment,
+    /// `--preset`.
+    pub preset: Option<String>,
+    /// `--backend`.
+    pub backend: Option<String>,
+    /// `--namespace`.
+    pub namespace: Option<String>,
+}
+
+impl Config {
+    /// Puts the sources together.
+    pub fn resolve(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        let file = Self::read_file(sources)?;
+        let preset = match (&sources.preset, &file) {
+            (Some(name), _) => Some((name.clone(), Source::Code("--preset"))),
+            (None, Some(file)) => file.preset(),
+            (None, None) => None,
+        };
+        if let Some((name, source)) = preset {
+            config.apply_preset(&name, source)?;
+        }
+        if let Some(file) = file {
+            file.apply(&mut config)?;
+        }
+        sources.environment.apply(&mut config)?;
+        if let Some(url) = &sources.backend {
+            let choice = url::choose(url)
+                .map_err(|reason| ConfigError::value("--backend", Source::Code("--backend"), reason))?;
+            config.tier.set(Some(choice), Source::Code("--backend"));
+            // Variables of a backend still apply to the one that was named in code, where its URL leaves them open.
+            sources.environment.fill_options(&mut config)?;
+        }
+        if let Some(namespace) = &sources.namespace {
+            config.namespace.set(namespace.clone(), Source::Code("--namespace"));
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read_file(sources: &Sources) -> Result<Option<file::File>, ConfigError> {
+        if let Some(path) = sources.file.as_deref().map(Path::to_owned).or_else(|| sources.environment.config_file()) {
+            return file::File::read(&path).map(Some);
+        }
+        match &sources.default_file {
+            Some(path) if path.exists() => file::File::read(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The presets of the cachekit family, as far as they set what exists here.
+    fn apply_preset(&mut self, name: &str, from: Source) -> Result<(), ConfigError> {
+        let secs = Duration::from_secs;
+        let (name, ttl, deadline): (&'static str, Duration, Duration) = match name {
+            "minimal" => ("minimal", secs(300), secs(1)),
+            "test" => ("test", secs(300), secs(1)),
+            "dev" => ("dev", secs(300), secs(1)),
+            "production" => ("production", secs(600), Duration::from_millis(250)),
+            other => {
+                let reason = format!("{other:?} is none of minimal, test, dev, production");
+                return Err(ConfigError::value("preset", from, reason));
+            }
+        };
+        self.ttl.set(Some(ttl), Source::Preset(name));
+        self.deadline.set(Some(deadline), Source::Preset(name));
+        Ok(())
+    }
+
+    /// What cannot work whatever the source.
+    fn check(&self) -> Result<(), ConfigError> {
+        crate::key::Namespace::new(&self.namespace.value)
+            .map_err(|error| ConfigError::value("namespace", self.namespace.source.clone(), error.to_string()))?;
+        if self.ttl.value.is_some_and(|ttl| ttl.is_zero()) {
+            let reason = "a life of zero keeps nothing; leave it out for no expiry".into();
+            return Err(ConfigError::value("ttl", self.ttl.source.clone(), reason));
+        }
+        if self.deadline.value.is_some_and(|deadline| deadline.is_zero()) {
+            let reason = "a deadline of zero lets no operation finish".into();
+            return Err(ConfigError::value("deadline", self.deadline.source.clone(), reason));
+        }
+        Ok(())
+    }
+
+    /// A builder with these settings, and with the second tier opened.
+    ///
+    /// # Errors
+    /// [`ConfigError::Tier`] if the backend or plugin cannot be opened.
+    pub fn builder(&self, registry: &Registry, services: HostServices) -> Result<CacheBuilder, ConfigError> {
+        let mut builder = Cache::builder()
+            .namespace(self.namespace.value.clone())
+            .strict(self.strict.value)
+            .serializer(self.serializer.value)
+            .compression(self.compression.value)
+            .max_value(self.max_value.value)
+            .l1_ttl_cap(self.l1_ttl_cap.value);
+        if let Some(ttl) = self.ttl.value {
+            builder = builder.default_ttl(ttl);
+        }
+        if let Some(deadline) = self.deadline.value {
+            builder = builder.deadline(deadline);
+        }
+        builder = if self.l1_enabled.value {
+            let max_entries = self.l1_max_entries.value;
+            builder.l1(L1Config { max_entries, ..L1Config::with_max_bytes(self.l1_max_bytes.value) })
+        } else {
+            builder.without_l1()
+        };
+        if let Some(backend) = self.open_tier(registry, services)? {
+            builder = builder.backend(backend);
+        }
+        Ok(builder)
+    }
+
+    /// Opens the second tier alone.
+    pub fn open_tier(
+        &self,
+        registry: &Registry,
+        services: HostServices,
+    ) -> Result<Option<Arc<dyn Backend>>, ConfigError> {
+        let source = || self.tier.source.clone();
+        match &self.tier.value {
+            None | Some(TierChoice::None) => Ok(None),
+            Some(TierChoice::Builtin { scheme, options }) => {
+                registry.open(scheme, options, services, source()).map(Some)
+            }
+            Some(TierChoice::Plugin { library, sha256, options }) => {
+                crate::tier::plugin::open(self, library, sha256.as_deref(), options, services).map(Some)
+            }
+        }
+    }
+
+    /// Everything with its source, for people and for JSON; secrets are left out.
+    pub fn show(&self) -> BTreeMap<&'static str, Shown> {
+        show::show(self)
+    }
+}

@@ -1,5 +1,12 @@
 //! The slot of the second tier: wire keys become the store's keys, and every call ends by its deadline.
 
+#[cfg(feature = "dynamic-plugins")]
+pub mod plugin;
+#[cfg(not(feature = "dynamic-plugins"))]
+#[path = "plugin_disabled.rs"]
+pub mod plugin;
+pub mod registry;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,272 @@
+//! `cachekit.toml`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+use toml::Spanned;
+
+use super::{Config, ConfigError, LibraryChoice, Setting, Source, TierChoice, url};
+use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
+
+/// A parsed file.
+pub(super) struct File {
+    path: PathBuf,
+    /// Byte offsets of line ends, to turn a span into a line.
+    line_ends: Vec<usize>,
+    fields: Fields,
+}
+
+type Field<T> = Option<Spanned<T>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    preset: Field<String>,
+    namespace: Field<String>,
+    ttl: Field<String>,
+    deadline: Field<String>,
+    strict: Field<bool>,
+    serializer: Field<String>,
+    max_value: Field<Size>,
+    #[serde(default)]
+    l1: L1,
+    #[serde(default)]
+    compression: CompressionFields,
+    #[serde(default)]
+    tier: Vec<Spanned<Tier>>,
+    #[serde(default)]
+    plugins: Plugins,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct L1 {
+    enabled: Field<bool>,
+    max_bytes: Field<Size>,
+    max_entries: Field<u64>,
+    ttl_cap: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CompressionFields {
+    algorithm: Field<String>,
+    level: Field<i64>,
+    threshold: Field<Size>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tier {
+    backend: Option<String>,
+    plugin: Option<String>,
+    path: Option<PathBuf>,
+    sha256: Option<String>,
+    #[serde(default)]
+    options: Map<String, Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plugins {
+    dirs: Field<Vec<PathBuf>>,
+    reflect: Field<String>,
+    allow_abort: Field<bool>,
+}
+
+/// Bytes, as a number or with a unit.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Bytes(u64),
+    Text(String),
+}
+
+impl File {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let fields = toml::from_str(&text)
+            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        Ok(Self { path: path.to_owned(), line_ends, fields })
+    }
+
+    pub(super) fn preset(&self) -> Option<(String, Source)> {
+        let preset = self.fields.preset.as_ref()?;
+        Some((preset.get_ref().clone(), self.at(preset)))
+    }
+
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let fields = &self.fields;
+        self.take(&fields.namespace, &mut config.namespace, "namespace", |name| Ok(name.clone()))?;
+        self.take(&fields.ttl, &mut config.ttl, "ttl", |text| duration(text).map(Some))?;
+        self.take(&fields.deadline, &mut config.deadline, "deadline", |text| duration(text).map(Some))?;
+        self.take(&fields.strict, &mut config.strict, "strict", |strict| Ok(*strict))?;
+        self.take(&fields.serializer, &mut config.serializer, "serializer", |name| match &**name {
+            "msgpack" => Ok(Serializer::MessagePack),
+            "json" => Ok(Serializer::Json),
+            other => Err(format!("{other:?} is none of msgpack, json")),
+        })?;
+        self.take(&fields.max_value, &mut config.max_value, "max_value", at_least_one)?;
+        self.take(&fields.l1.enabled, &mut config.l1_enabled, "l1.enabled", |enabled| Ok(*enabled))?;
+        self.take(&fields.l1.max_bytes, &mut config.l1_max_bytes, "l1.max_bytes", at_least_one)?;
+        self.take(&fields.l1.max_entries, &mut config.l1_max_entries, "l1.max_entries", |entries| match entries {
+            0 => Err("no entry at all; set l1.enabled = false instead".into()),
+            entries => Ok(Some(*entries)),
+        })?;
+        self.take(&fields.l1.ttl_cap, &mut config.l1_ttl_cap, "l1.ttl_cap", |text| duration(text))?;
+        self.compression(config)?;
+        self.take(&fields.plugins.dirs, &mut config.plugin_dirs, "plugins.dirs", |dirs| {
+            match dirs.iter().find(|dir| !dir.is_absolute()) {
+                Some(relative) => Err(format!("{relative:?} is not absolute; plugins are never looked for relatively")),
+                None => Ok(dirs.clone()),
+            }
+        })?;
+        self.take(&fields.plugins.reflect, &mut config.plugin_reflect, "plugins.reflect", |mode| match &**mode {
+            "off" | "warn" | "require" => Ok(mode.clone()),
+            other => Err(format!("{other:?} is none of off, warn, require")),
+        })?;
+        self.take(&fields.plugins.allow_abort, &mut config.plugin_allow_abort, "plugins.allow_abort", |yes| Ok(*yes))?;
+        self.tier(config)
+    }
+
+    fn compression(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let fields = &self.fields.compression;
+        let mut threshold = Setting::default_to(DEFAULT_THRESHOLD as u64);
+        self.take(&fields.threshold, &mut threshold, "compression.threshold", size)?;
+        let threshold = usize::try_from(threshold.value).unwrap_or(usize::MAX);
+        let mut level = Setting::default_to(3);
+        self.take(&fields.level, &mut level, "compression.level", |level| match level {
+            1..=19 => Ok(*level as i32),
+            other => Err(format!("{other} is outside 1 to 19, zstd's levels")),
+        })?;
+        let algorithm = fields.algorithm.as_ref().map(|name| name.get_ref().as_str());
+        let Some(first) = [
+            fields.algorithm.as_ref().map(|field| self.at(field)),
+            fields.level.as_ref().map(|field| self.at(field)),
+            fields.threshold.as_ref().map(|field| self.at(field)),
+        ]
+        .into_iter()
+        .flatten()
+        .next() else {
+            return Ok(());
+        };
+        let refuse = |field: &str, reason: String| Err(ConfigError::value(field, first.clone(), reason));
+        let compression = match algorithm.unwrap_or("zstd") {
+            "zstd" => Compression::Zstd { level: level.value, threshold },
+            name @ ("lz4" | "none") if fields.level.is_some() => {
+                return refuse("compression.level", format!("{name} has no levels"));
+            }
+            "lz4" => Compression::Lz4 { threshold },
+            "none" if fields.threshold.is_some() => {
+                return refuse("compression.threshold", "nothing is compressed with algorithm = \"none\"".into());
+            }
+            "none" => Compression::None,
+            other => return refuse("compression.algorithm", format!("{other:?} is none of zstd, lz4, none")),
+        };
+        config.compression.set(compression, first);
+        Ok(())
+    }
+
+    fn tier(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let [spanned] = self.fields.tier.as_slice() else {
+            return match self.fields.tier.get(1) {
+                None => Ok(()),
+                Some(second) => Err(ConfigError::value(
+                    "tier",
+                    self.at(second),
+                    "chains of tiers are not supported by this version; name one [[tier]]".into(),
+                )),
+            };
+        };
+        let (tier, source) = (spanned.get_ref(), self.at(spanned));
+        let refuse = |reason: String| ConfigError::value("tier", source.clone(), reason);
+        let library = match (&tier.backend, &tier.plugin, &tier.path) {
+            (Some(url), None, None) => {
+                let mut choice = url::choose(url).map_err(refuse)?;
+                if tier.sha256.is_some() && !matches!(choice, TierChoice::Plugin { .. }) {
+                    return Err(refuse("sha256 belongs to a plugin, not to a backend of this program".into()));
+                }
+                match &mut choice {
+                    TierChoice::None if tier.options.is_empty() => {}
+                    TierChoice::None => return Err(refuse("backend = \"none\" takes no options".into())),
+                    TierChoice::Builtin { options, .. } => merge(options, &tier.options).map_err(refuse)?,
+                    TierChoice::Plugin { options, sha256, .. } => {
+                        merge(options, &tier.options).map_err(refuse)?;
+                        if tier.sha256.is_some() && sha256.is_some() && tier.sha256 != *sha256 {
+                            return Err(refuse("sha256 stands in the URL and beside it, with different values".into()));
+                        }
+                        *sha256 = sha256.take().or_else(|| tier.sha256.clone());
+                    }
+                }
+                config.tier.set(Some(choice), source.clone());
+                return Ok(());
+            }
+            (None, Some(id), None) => LibraryChoice::Id(id.clone()),
+            (None, None, Some(path)) if path.is_absolute() => LibraryChoice::Path(path.clone()),
+            (None, None, Some(path)) => return Err(refuse(format!("path {path:?} is not absolute"))),
+            (None, None, None) => {
+                return Err(refuse("name one of backend = \"URL\", path = \"/abs/lib.so\", plugin = \"id\"".into()));
+            }
+            _ => return Err(refuse("backend, path and plugin exclude each other; name one".into())),
+        };
+        let (sha256, options) = (tier.sha256.clone(), tier.options.clone());
+        config.tier.set(Some(TierChoice::Plugin { library, sha256, options }), source);
+        Ok(())
+    }
+
+    fn take<F, T>(
+        &self,
+        field: &Field<F>,
+        setting: &mut Setting<T>,
+        name: &str,
+        read: impl Fn(&F) -> Result<T, String>,
+    ) -> Result<(), ConfigError> {
+        let Some(field) = field else { return Ok(()) };
+        let source = self.at(field);
+        let value = read(field.get_ref()).map_err(|reason| ConfigError::value(name, source.clone(), reason))?;
+        setting.set(value, source);
+        Ok(())
+    }
+
+    fn at<T>(&self, field: &Spanned<T>) -> Source {
+        let line = self.line_ends.partition_point(|end| *end < field.span().start) + 1;
+        Source::File { path: self.path.clone(), line }
+    }
+}
+
+/// Adds options that a URL did not already give.
+fn merge(into: &mut Map<String, Json>, from: &Map<String, Json>) -> Result<(), String> {
+    for (name, value) in from {
+        if into.insert(name.clone(), value.clone()).is_some_and(|old| old != *value) {
+            return Err(format!("option {name} stands in the URL and in [tier.options], with different values"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration such as \"250ms\", \"10m\": {error}"))
+}
+
+fn size(size: &Size) -> Result<u64, String> {
+    match size {
+        Size::Bytes(bytes) => Ok(*bytes),
+        Size::Text(text) => text
+            .parse::<ByteSize>()
+            .map(|size| size.as_u64())
+            .map_err(|_| format!("{text:?} is no size such as 65536, \"64KiB\", \"100MiB\"")),
+    }
+}
+
+fn at_least_one(value: &Size) -> Result<u64, String> {
+    match size(value)? {
+        0 => Err("must be at least 1 byte".into()),
+        bytes => Ok(bytes),
+    }
+}

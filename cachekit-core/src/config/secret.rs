@@ -1,0 +1,54 @@
+//! What the engine offers to the backends it opens: its log, and secrets by reference.
+
+use cachekit_plugin::open::Services;
+use cachekit_plugin::{HostServices, LogLevel};
+
+/// Forwards log lines to `tracing` and resolves `env:NAME` and `file:/path`.
+///
+/// Secrets are read when a backend asks, not when the configuration is read, so that they stand in no structure that is
+/// printed or kept. The one place below the configuration where the environment is read: the reference says so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EngineServices;
+
+/// Longest secret, bytes: a key or a token, not a document.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
+
+impl EngineServices {
+    /// As backends take them.
+    pub fn shared() -> HostServices {
+        HostServices::new(std::sync::Arc::new(Self))
+    }
+}
+
+impl Services for EngineServices {
+    fn log(&self, level: LogLevel, target: &str, message: &str, fields: &[(&str, &str)]) {
+        let fields = fields.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+        match level {
+            LogLevel::Error => tracing::error!(target: "cachekit::backend", from = target, fields, "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "cachekit::backend", from = target, fields, "{message}"),
+            LogLevel::Info => tracing::info!(target: "cachekit::backend", from = target, fields, "{message}"),
+            LogLevel::Debug => tracing::debug!(target: "cachekit::backend", from = target, fields, "{message}"),
+            LogLevel::Trace => tracing::trace!(target: "cachekit::backend", from = target, fields, "{message}"),
+        }
+    }
+
+    fn secret(&self, reference: &str) -> Result<String, String> {
+        match reference.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => match std::env::var(name) {
+                Ok(secret) => Ok(secret),
+                Err(std::env::VarError::NotPresent) => Err(format!("the variable {name} is not set")),
+                Err(std::env::VarError::NotUnicode(_)) => Err(format!("the variable {name} is not UTF-8")),
+            },
+            Some(("file", path)) if path.starts_with('/') => {
+                let size = std::fs::metadata(path).map_err(|error| format!("{path}: {error}"))?.len();
+                if size > MAX_SECRET_BYTES {
+                    return Err(format!("{path} has {size} bytes, a secret at most {MAX_SECRET_BYTES}"));
+                }
+                let secret = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+                // Editors and `echo` end files with a line break that belongs to no secret.
+                Ok(secret.strip_suffix('\n').unwrap_or(&secret).to_owned())
+            }
+            _ => Err("a secret is named by env:NAME or file:/absolute/path".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A configuration as people and programs see it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value as Json, json};
+
+use super::{Config, LibraryChoice, Setting, TierChoice};
+use crate::codec::{Compression, Serializer};
+
+/// A value and where it came from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Shown {
+    /// The value, secrets left out.
+    pub value: Json,
+    /// Where it came from.
+    pub source: String,
+}
+
+const HIDDEN: &str = "***";
+
+pub(super) fn show(config: &Config) -> BTreeMap<&'static str, Shown> {
+    fn shown<T>(setting: &Setting<T>, value: impl Fn(&T) -> Json) -> Shown {
+        Shown { value: value(&setting.value), source: setting.source.to_string() }
+    }
+    let duration = |duration: &std::time::Duration| json!(humantime::format_duration(*duration).to_string());
+    BTreeMap::from([
+        ("namespace", shown(&config.namespace, |name| json!(name))),
+        ("ttl", shown(&config.ttl, |ttl| ttl.as_ref().map_or(json!("none"), duration))),
+        (
+            "deadline",
+            shown(&config.deadline, |deadline| deadline.as_ref().map_or(json!("as the store suggests"), duration)),
+        ),
+        ("strict", shown(&config.strict, |strict| json!(strict))),
+        (
+            "serializer",
+            shown(&config.serializer, |serializer| match serializer {
+                Serializer::MessagePack => json!("msgpack"),
+                Serializer::Json => json!("json"),
+                Serializer::Raw => json!("raw"),
+            }),
+        ),
+        (
+            "compression",
+            shown(&config.compression, |compression| match compression {
+                Compression::None => json!("none"),
+                Compression::Zstd { level, threshold } => {
+                    json!({"algorithm": "zstd", "level": level, "threshold": threshold})
+                }
+                Compression::Lz4 { threshold } => json!({"algorithm": "lz4", "threshold": threshold}),
+            }),
+        ),
+        ("max_value", shown(&config.max_value, |bytes| json!(bytes))),
+        ("l1.enabled", shown(&config.l1_enabled, |enabled| json!(enabled))),
+        ("l1.max_bytes", shown(&config.l1_max_bytes, |bytes| json!(bytes))),
+        ("l1.max_entries", shown(&config.l1_max_entries, |entries| json!(entries))),
+        ("l1.ttl_cap", shown(&config.l1_ttl_cap, duration)),
+        ("tier", shown(&config.tier, |tier| tier.as_ref().map_or(json!("none"), choice))),
+        ("plugins.dirs", shown(&config.plugin_dirs, |dirs| json!(dirs))),
+        ("plugins.reflect", shown(&config.plugin_reflect, |mode| json!(mode))),
+        ("plugins.allow_abort", shown(&config.plugin_allow_abort, |allow| json!(allow))),
+    ])
+}
+
+fn choice(choice: &TierChoice) -> Json {
+    match choice {
+        TierChoice::None => json!("none"),
+        TierChoice::Builtin { scheme, options } => json!({"backend": scheme, "options": redacted(options)}),
+        TierChoice::Plugin { library, sha256, options } => {
+            let (name, library) = match library {
+                LibraryChoice::Path(path) => ("path", json!(path)),
+                LibraryChoice::Id(id) => ("plugin", json!(id)),
+            };
+            json!({name: library, "sha256": sha256, "options": redacted(options)})
+        }
+    }
+}
+
+/// Options without what looks like a secret. References stay: they lead to a secret and are none.
+fn redacted(options: &Map<String, Json>) -> Json {
+    let telling = ["password", "passwd", "secret", "token", "api_key", "apikey", "credential", "auth"];
+    let shown = options.iter().map(|(name, value)| {
+        let lower = name.to_ascii_lowercase();
+        let value = match value {
+            Json::Object(inner) if inner.contains_key("$secret") => value.clone(),
+            Json::Object(inner) => redacted(inner),
+            _ if telling.iter().any(|word| lower.contains(word)) => json!(HIDDEN),
+            Json::String(text) => json!(without_password(text)),
+            other => other.clone(),
+        };
+        (name.clone(), value)
+    });
+    Json::Object(shown.collect())
+}
+
+/// A URL without the password of its user.
+fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        None => text.to_owned(),
+        Some((user, host)) => {
+            let name = user.split_once(':').map_or(user, |(name, _)| name);
+            format!("{scheme}://{name}:{HIDDEN}@{host}{path}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let Json::Object(options) = json!({
+            "url": "redis://user:hunter2@h:1/0", "token": "hunter2", "nested": {"password": "hunter2"},
+            "ref": {"$secret": "env:T"}, "table": "cache"
+        }) else {
+            panic!()
+        };
+        let text = redacted(&options).to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains("env:T") && text.contains("cache") && text.contains("@h:1/0"), "{text}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Backends by URL: `scheme://place?option=value&…`.
+
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value as Json};
+
+use super::{LibraryChoice, TierChoice};
+
+/// A backend URL, taken apart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendUrl {
+    /// What stands before `://`.
+    pub scheme: String,
+    /// Between `://` and the path: hosts, for backends that have them.
+    pub authority: String,
+    /// From the first `/` on, decoded.
+    pub path: String,
+    /// After `?`, decoded. Numbers and booleans are those; everything else is text.
+    pub options: Map<String, Json>,
+}
+
+impl BackendUrl {
+    /// Reads a URL.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            // The mistake that people make: `redis:localhost`, `redis/localhost`, a bare path.
+            let hint = if text.starts_with('/') { format!("; did you mean file://{text}?") } else { String::new() };
+            return Err(format!("a backend is named by a URL such as file:///var/cache/app, or by \"none\"{hint}"));
+        };
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+        if scheme.is_empty() || !scheme.chars().all(plain) {
+            return Err("the scheme of a URL is lower-case letters, digits, + - .".into());
+        }
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = match place.find('/') {
+            Some(slash) => place.split_at(slash),
+            None => (place, ""),
+        };
+        let mut options = Map::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').ok_or_else(|| format!("option {pair:?} has no value"))?;
+            let (name, value) = (decode(name)?, decode(value)?);
+            let value = match serde_json::from_str::<Json>(&value) {
+                Ok(scalar @ (Json::Number(_) | Json::Bool(_))) => scalar,
+                _ => Json::String(value),
+            };
+            if options.insert(name.clone(), value).is_some() {
+                return Err(format!("option {name} stands twice"));
+            }
+        }
+        Ok(Self { scheme: scheme.into(), authority: authority.into(), path: decode(path)?, options })
+    }
+}
+
+fn decode(text: &str) -> Result<String, String> {
+    let decoded = percent_decode_str(text).decode_utf8().map_err(|_| "it is not UTF-8 after decoding".to_owned())?;
+    if decoded.contains('\0') {
+        return Err("it holds a NUL".into());
+    }
+    Ok(decoded.into_owned())
+}
+
+/// What a URL, or the word `none`, chooses.
+pub(super) fn choose(text: &str) -> Result<TierChoice, String> {
+    if text == "none" {
+        return Ok(TierChoice::None);
+    }
+    let BackendUrl { scheme, authority, path, mut options } = BackendUrl::parse(text)?;
+    match scheme.as_str() {
+        "plugin" => {
+            if !authority.is_empty() || !path.starts_with('/') {
+                return Err("a plugin is named by its absolute path: plugin:///usr/lib/cachekit/libstore.so".into());
+            }
+            let sha256 = match options.remove("sha256") {
+                None => None,
+                Some(Json::String(digest)) => Some(digest),
+                // 64 digits that happen to be a number.
+                Some(other) => Some(other.to_string()),
+            };
+            let library = LibraryChoice::Path(PathBuf::from(path));
+            Ok(TierChoice::Plugin { library, sha256, options })
+        }
+        "file" => {
+            if !authority.is_empty() || !path.starts_with('/') {
+                return Err(format!("a directory is named by its absolute path: file:///{authority}{path}"));
+            }
+            if options.insert("dir".into(), Json::String(path)).is_some() {
+                return Err("option dir and the path of the URL exclude each other".into());
+            }
+            Ok(TierChoice::Builtin { scheme, options })
+        }
+        _ => {
+            // Backends with hosts read the URL themselves.
+            let url = text.split_once('?').map_or(text, |(url, _)| url);
+            options.insert("url".into(), Json::String(url.into()));
+            Ok(TierChoice::Builtin { scheme, options })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_url_names_a_directory_with_options() {
+        let TierChoice::Builtin { scheme, options } =
+            choose("file:///tmp/a%20b?max_size_mb=10&durability=file").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(scheme, "file");
+        assert_eq!(
+            Json::Object(options),
+            serde_json::json!({"dir": "/tmp/a b", "max_size_mb": 10, "durability": "file"})
+        );
+    }
+
+    #[test]
+    fn a_plugin_url_names_a_library() {
+        let choice = choose("plugin:///opt/x.so?table=cache&sha256=00").unwrap();
+        let TierChoice::Plugin { library, sha256, options } = choice else { panic!() };
+        assert_eq!(library, LibraryChoice::Path("/opt/x.so".into()));
+        assert_eq!((sha256.as_deref(), options.len()), (Some("00"), 1));
+    }
+
+    #[test]
+    fn documented_mistakes_get_their_hint() {
+        for (wrong, hint) in [
+            ("/var/cache", "file:///var/cache"),
+            ("redis:localhost:6379", "URL such as"),
+            ("file://var/cache", "file:///var/cache"),
+            ("plugin://lib.so", "absolute path"),
+            ("FILE:///x", "lower-case"),
+            ("file:///x?a", "no value"),
+            ("file:///x?a=1&a=2", "twice"),
+            ("file:///x%00", "NUL"),
+            ("file:///x?dir=/y", "exclude each other"),
+        ] {
+            let error = choose(wrong).unwrap_err();
+            assert!(error.contains(hint), "{wrong}: {error}");
+        }
+    }
+}
