@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 
-use crate::client::{Handle, is_entry};
+use crate::client::{Handle, is_plain};
 
 /// Growth is told in steps of 1/200 of each limit.
 const STEPS: u64 = 200;
@@ -150,7 +150,7 @@ impl Account {
         let opened = handle
             .open_own(".tally", OFlags::RDWR | OFlags::APPEND)
             .ok()
-            .and_then(|fd| Some((rustix::fs::fstat(&fd).ok().filter(is_entry)?.st_size as u64, fd)));
+            .and_then(|fd| Some((rustix::fs::fstat(&fd).ok().filter(is_plain)?.st_size as u64, fd)));
         let Some((length, fd)) = opened else {
             *self.tally.write().unwrap_or_else(PoisonError::into_inner) = None;
             return 0;

@@ -126,11 +126,6 @@ impl FileBackend {
     pub(crate) fn reads(&self) -> (u64, u64) {
         (self.inline_reads.load(Ordering::Relaxed), self.pool_reads.load(Ordering::Relaxed))
     }
-
-    #[cfg(test)]
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
 }
 
 impl Open for FileBackend {
@@ -153,7 +148,7 @@ impl Backend for FileBackend {
     fn get<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
         Box::pin(async move {
             let name = Name::of(key);
-            match self.inline(|handle, now| inline::read(handle, &name, now)) {
+            match self.inline(|handle, now| inline::read(handle, &name, now, self.store.max_value)) {
                 Inline::Hit(value) => Ok(Some(value)),
                 Inline::Miss => Ok(None),
                 Inline::WouldWait => {
@@ -181,7 +176,7 @@ impl Backend for FileBackend {
     fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         Box::pin(async move {
             let name = Name::of(key);
-            match self.inline(|handle, now| inline::exists(handle, &name, now)) {
+            match self.inline(|handle, now| inline::exists(handle, &name, now, self.store.max_value)) {
                 Inline::Hit(()) => Ok(true),
                 Inline::Miss => Ok(false),
                 Inline::WouldWait => {
@@ -254,15 +249,17 @@ impl Batch for FileBackend {
             let (mut waiting, mut places) = (Vec::new(), Vec::new());
             for (index, key) in keys.iter().enumerate() {
                 let name = Name::of(*key);
-                answers.push(Ok(match self.inline(|handle, now| inline::read(handle, &name, now)) {
-                    Inline::Hit(value) => Some(value),
-                    Inline::Miss => None,
-                    Inline::WouldWait => {
-                        waiting.push(name);
-                        places.push(index);
-                        None
-                    }
-                }));
+                answers.push(Ok(
+                    match self.inline(|handle, now| inline::read(handle, &name, now, self.store.max_value)) {
+                        Inline::Hit(value) => Some(value),
+                        Inline::Miss => None,
+                        Inline::WouldWait => {
+                            waiting.push(name);
+                            places.push(index);
+                            None
+                        }
+                    },
+                ));
             }
             if !waiting.is_empty() {
                 let late = self.each_on_pool(Operation::GetMany, cx, waiting, |store, name, deadline| {

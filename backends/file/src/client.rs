@@ -17,6 +17,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::entry::HEADER_LEN;
 use crate::error::FileError;
 
 /// What identifies a file as long as it exists: device and inode.
@@ -241,7 +242,15 @@ impl Handle {
 
 /// Whether a file may be an entry: a regular file that no other name reaches. (No name at all is fine: it was replaced
 /// after we opened it, and its bytes are whole.)
-pub(crate) fn is_entry(stat: &Stat) -> bool {
+///
+/// A file larger than `max_value` allows is none either, before memory is taken for it: it is left to whoever wrote it
+/// under a larger limit.
+pub(crate) fn is_entry(stat: &Stat, max_value: u64) -> bool {
+    is_plain(stat) && (stat.st_size as u64) <= max_value + HEADER_LEN as u64
+}
+
+/// Whether a file is a regular one that no other name reaches.
+pub(crate) fn is_plain(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink <= 1
 }
 

@@ -15,7 +15,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, OFlags};
 
 use crate::account::{Knowledge, Totals};
-use crate::client::{FileId, Handle, file_id, is_entry};
+use crate::client::{FileId, Handle, file_id, is_plain};
 use crate::entry::Name;
 use crate::error::FileError;
 use crate::store::Store;
@@ -91,7 +91,7 @@ impl Store {
         listing::each(handle, |bytes, _| {
             if let Some(name) = Name::parse(bytes) {
                 if let Ok(Some(stat)) = handle.lstat(name.as_str())
-                    && is_entry(&stat)
+                    && is_plain(&stat)
                 {
                     found.count += 1;
                     found.bytes += stat.st_size as u64;
@@ -119,7 +119,7 @@ impl Store {
                 && let Some(name) = Name::parse(bytes)
                 && name != *spare
                 && let Ok(Some(stat)) = handle.lstat(name.as_str())
-                && is_entry(&stat)
+                && is_plain(&stat)
             {
                 let (modified, id, size) = (modified(&stat), file_id(&stat), stat.st_size as u64);
                 victims.push(Victim { modified, name, id, size });

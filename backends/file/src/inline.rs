@@ -33,13 +33,13 @@ pub(crate) enum Inline<T> {
 }
 
 /// The value of an entry.
-pub(crate) fn read(handle: &Handle, name: &Name, now: Duration) -> Inline<Bytes> {
-    examine(handle, name, now, usize::MAX).map(|file| Bytes::from(file).slice(HEADER_LEN..))
+pub(crate) fn read(handle: &Handle, name: &Name, now: Duration, max_value: u64) -> Inline<Bytes> {
+    examine(handle, name, now, max_value, usize::MAX).map(|file| Bytes::from(file).slice(HEADER_LEN..))
 }
 
 /// Whether an entry may be served: reads its header only.
-pub(crate) fn exists(handle: &Handle, name: &Name, now: Duration) -> Inline<()> {
-    examine(handle, name, now, HEADER_LEN).map(|_| ())
+pub(crate) fn exists(handle: &Handle, name: &Name, now: Duration, max_value: u64) -> Inline<()> {
+    examine(handle, name, now, max_value, HEADER_LEN).map(|_| ())
 }
 
 impl<T> Inline<T> {
@@ -53,7 +53,7 @@ impl<T> Inline<T> {
 }
 
 /// The first `most` bytes of a live entry.
-fn examine(handle: &Handle, name: &Name, now: Duration, most: usize) -> Inline<Vec<u8>> {
+fn examine(handle: &Handle, name: &Name, now: Duration, max_value: u64, most: usize) -> Inline<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let resolve = ResolveFlags::CACHED | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let fd = match rustix::fs::openat2(&handle.fd, name.as_str(), flags, Mode::empty(), resolve) {
@@ -66,7 +66,7 @@ fn examine(handle: &Handle, name: &Name, now: Duration, most: usize) -> Inline<V
         return Inline::WouldWait;
     }
     let size = match rustix::fs::fstat(&fd) {
-        Ok(stat) if is_entry(&stat) => stat.st_size as u64,
+        Ok(stat) if is_entry(&stat, max_value) => stat.st_size as u64,
         Ok(_) => return Inline::Miss,
         Err(_) => return Inline::WouldWait,
     };

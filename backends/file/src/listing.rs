@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use cachekit_plugin::Deadline;
 use rustix::fs::{Dir, FileType};
 
-use crate::client::{Handle, is_entry};
+use crate::client::{Handle, is_plain};
 use crate::entry::Name;
 use crate::error::FileError;
 use crate::store::Store;
@@ -36,7 +36,7 @@ fn entry_name(handle: &Handle, name: &[u8], kind: FileType) -> Option<Name> {
     let name = Name::parse(name)?;
     match kind {
         FileType::RegularFile => Some(name),
-        FileType::Unknown => handle.lstat(name.as_str()).ok()?.filter(is_entry).map(|_| name),
+        FileType::Unknown => handle.lstat(name.as_str()).ok()?.filter(is_plain).map(|_| name),
         _ => None,
     }
 }

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 
 use cachekit_plugin::Deadline;
 
-use crate::client::{Handle, flock_until, is_entry};
+use crate::client::{Handle, flock_until, is_plain};
 use crate::entry::Name;
 use crate::error::FileError;
 use crate::read::read_exactly;
@@ -153,7 +153,7 @@ fn grip(handle: &Handle, path: &str, create: bool, deadline: Deadline) -> Result
 
 fn still_named(fd: &OwnedFd) -> rustix::io::Result<bool> {
     // Lease files are never renamed over, so a name once lost stays lost.
-    rustix::fs::fstat(fd).map(|stat| stat.st_nlink > 0 && is_entry(&stat))
+    rustix::fs::fstat(fd).map(|stat| stat.st_nlink > 0 && is_plain(&stat))
 }
 
 fn read(fd: &OwnedFd) -> Result<Option<Lease>, FileError> {

@@ -64,13 +64,10 @@ impl Store {
         let Some(fd) = open_entry(handle, name, OFlags::RDONLY)? else { return Ok(None) };
         flock_until(&fd, false, self.lock_deadline(deadline))?;
         let stat = rustix::fs::fstat(&fd).map_err(FileError::file("examine the entry"))?;
-        if !is_entry(&stat) {
+        if !is_entry(&stat, self.max_value) {
             return Ok(None);
         }
         let size = stat.st_size as u64;
-        if size > self.max_value + HEADER_LEN as u64 {
-            return Ok(None);
-        }
         let wanted = if want == Want::Value { size as usize } else { HEADER_LEN.min(size as usize) };
         let file = read_exactly(&fd, wanted).map_err(FileError::file("read the entry"))?;
         let verdict = if file.len() < wanted { Verdict::Dead } else { judge(&file, now) };

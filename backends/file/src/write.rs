@@ -16,7 +16,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::client::{Handle, file_id, flock_until, is_entry};
+use crate::client::{Handle, file_id, flock_until, is_entry, is_plain};
 use crate::config::Durability;
 use crate::entry::{self, EXPIRY_OFFSET, HEADER_LEN, Name, Verdict};
 use crate::error::FileError;
@@ -86,7 +86,7 @@ impl Store {
             handle.sync().map_err(FileError::directory("flush the directory"))?;
         }
         drop(_stripe);
-        let old_size = replaced.filter(is_entry).map(|stat| stat.st_size as u64);
+        let old_size = replaced.filter(is_plain).map(|stat| stat.st_size as u64);
         self.account.added(old_size, (HEADER_LEN + value.len()) as u64);
         self.settle(handle, name);
         Ok(true)
@@ -124,7 +124,7 @@ impl Store {
         let stat = rustix::fs::fstat(&fd).map_err(FileError::file("examine the entry"))?;
         // Replaced or removed while we waited: what we hold is nobody's entry any more.
         let named = handle.lstat(name.as_str()).map_err(FileError::file("examine the entry"))?;
-        if !is_entry(&stat) || named.is_none_or(|named| file_id(&named) != file_id(&stat)) {
+        if !is_entry(&stat, self.max_value) || named.is_none_or(|named| file_id(&named) != file_id(&stat)) {
             return Ok(false);
         }
         let header = read_exactly(&fd, HEADER_LEN).map_err(FileError::file("read the entry"))?;
@@ -167,7 +167,7 @@ impl Store {
         if self.durability == Durability::Full {
             handle.sync().map_err(FileError::directory("flush the directory"))?;
         }
-        if is_entry(&stat) {
+        if is_plain(&stat) {
             self.account.removed(stat.st_size as u64);
         }
         Ok(live)

@@ -1,1 +1,146 @@
+//! The size of the directory, and the litter of killed writers.
+
+use cachekit_plugin::Kind;
+use rustix::fs::FlockOperation;
+
 use super::*;
+
+/// Takes the `flock` of a file as another process would, until the descriptor is dropped.
+fn hold(bench: &Bench, name: &str) -> std::fs::File {
+    let file = std::fs::File::options().read(true).append(true).create(true).open(bench.dir.join(name)).unwrap();
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+    file
+}
+
+#[test]
+fn old_entries_go_when_the_bytes_are_too_many() {
+    let bench = Bench::with(|config| config.with_max_size_mb(2).with_max_value_mb(1));
+    for index in 0..40 {
+        bench.set(&format!("k{index}"), vec![0; 100_000], Ttl::Never);
+        let bytes: u64 = bench.names().iter().map(|name| std::fs::metadata(bench.dir.join(name)).unwrap().len()).sum();
+        assert!(bytes <= (2 << 20) * 9 / 10, "{bytes} after write {index}");
+    }
+    assert!(!bench.exists("k0") && bench.exists("k39"));
+}
+
+#[test]
+fn renewing_saves_an_entry_from_eviction_and_reading_does_not() {
+    let bench = Bench::with(|config| config.with_max_entry_count(100));
+    for index in 0..90 {
+        bench.set(&format!("k{index}"), "x", Ttl::Never);
+    }
+    assert!(bench.touch("k0", secs(1_000)));
+    assert!(bench.get("k1").is_some());
+    bench.set("k90", "x", Ttl::Never);
+    assert!(bench.exists("k0") && !bench.exists("k1"));
+}
+
+#[test]
+fn files_that_cannot_be_entries_are_neither_counted_nor_evicted() {
+    let bench = Bench::with(|config| config.with_max_entry_count(100));
+    for index in 0..200 {
+        std::fs::write(bench.dir.join(format!("precious {index}")), "x").unwrap();
+    }
+    for index in 0..95 {
+        bench.set(&format!("k{index}"), "x", Ttl::Never);
+    }
+    assert_eq!(bench.names().len(), 200 + 74);
+}
+
+#[test]
+fn a_stopped_evictor_neither_blocks_writers_nor_lets_the_directory_grow() {
+    let bench = Bench::with(|config| config.with_max_entry_count(100));
+    let _stopped = hold(&bench, ".evict");
+    let mut most = 0;
+    for index in 0..300 {
+        bench.set(&format!("k{index}"), "x", Ttl::Never);
+        most = most.max(bench.names().len());
+    }
+    assert!((92..=100).contains(&most), "left alone up to 95 %, then done all the same: {most}");
+}
+
+#[test]
+fn a_full_directory_of_entries_that_cannot_go_refuses_new_ones_and_takes_overwrites() {
+    let bench = Bench::with(|config| config.with_max_entry_count(100));
+    // All 64 stripes held: no entry can be evicted, and no entry written, so hold them after filling.
+    for index in 0..90 {
+        bench.set(&format!("k{index}"), "x", Ttl::Never);
+    }
+    for index in 90..100 {
+        std::fs::write(bench.path(&format!("k{index}")), crate::entry::header(0)).unwrap();
+    }
+    // Shared, as a stopped plain writer holds them: other writers pass, eviction does not.
+    let held: Vec<_> = (0..64)
+        .map(|stripe| {
+            let file = hold(&bench, &format!(".cas.{stripe:02x}"));
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).unwrap();
+            file
+        })
+        .collect();
+    let peer = bench.peer(true);
+    let refused = peer.try_set("new", "x", Ttl::Never).unwrap_err();
+    assert_eq!(refused.kind(), Kind::TooLarge);
+    peer.set("k0", "overwritten", Ttl::Never);
+    drop(held);
+    peer.set("new", "x", Ttl::Never);
+    assert!(peer.exists("new") && peer.names().len() <= 90);
+}
+
+#[test]
+fn a_write_that_another_process_keeps_from_its_stripe_ends_by_its_deadline() {
+    let bench = Bench::new();
+    let _conditional = hold(&bench, &format!(".cas.{:02x}", Name::of(key("k")).first_byte() & 63));
+    let cx = Cx::within(Duration::from_millis(20));
+    let error = block_on(bench.backend.set(key("k"), "value".into(), Ttl::Never, &cx)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    assert_eq!(bench.names(), [""; 0], "the temporary went with it");
+}
+
+#[test]
+fn a_read_that_another_process_keeps_locked_ends_by_its_deadline() {
+    let bench = Bench::new();
+    bench.set("k", "value", Ttl::Never);
+    let renewing = hold(&bench, Name::of(key("k")).as_str());
+    let cx = Cx::within(Duration::from_millis(20));
+    assert_eq!(block_on(bench.backend.get(key("k"), &cx)).unwrap_err().kind(), Kind::Timeout);
+    drop(renewing);
+    assert_eq!(bench.get("k").unwrap(), "value");
+}
+
+#[test]
+fn litter_of_killed_writers_goes_at_once_and_the_files_of_living_ones_stay() {
+    let bench = Bench::new();
+    let name = |seq: usize| format!("{}.tmp.999999.1.s{seq}", Name::of(key("k")).as_str());
+    let long_ago = Duration::from_millis(START_MS - 200);
+    for seq in 0..100 {
+        std::fs::write(bench.dir.join(name(seq)), "half").unwrap();
+        set_mtime(&bench.dir.join(name(seq)), long_ago);
+    }
+    let alive = hold(&bench, &name(7));
+    // The family's temporaries carry no lock that we could ask, so theirs are left alone for a minute.
+    let foreign = format!("{}.tmp.999999.1.5", Name::of(key("k")).as_str());
+    std::fs::write(bench.dir.join(&foreign), "half").unwrap();
+    set_mtime(&bench.dir.join(&foreign), long_ago);
+    bench.set("other", "x", Ttl::Never);
+    let mut expected = vec![name(7), foreign, Name::of(key("other")).as_str().to_owned()];
+    expected.sort();
+    assert_eq!(bench.names(), expected);
+    drop(alive);
+    bench.hands.advance(61_000);
+    bench.set("other", "x", Ttl::Never);
+    assert_eq!(bench.names(), [Name::of(key("other")).as_str()]);
+}
+
+#[test]
+fn leases_that_ended_long_ago_are_swept_and_held_ones_stay() {
+    let bench = Bench::new();
+    assert!(bench.lock("dead", "token", 1_000));
+    assert!(bench.lock("held", "token", 10_000_000));
+    let path = |name: &str| bench.dir.join(format!(".lock.{}", Name::of(key(name)).as_str()));
+    for name in ["dead", "held"] {
+        set_mtime(&path(name), Duration::from_millis(START_MS));
+    }
+    bench.hands.advance(100_000);
+    bench.set("k", "a write looks at the directory", Ttl::Never);
+    assert!(!path("dead").exists() && path("held").exists());
+}
