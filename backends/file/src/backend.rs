@@ -126,6 +126,11 @@ impl FileBackend {
     pub(crate) fn reads(&self) -> (u64, u64) {
         (self.inline_reads.load(Ordering::Relaxed), self.pool_reads.load(Ordering::Relaxed))
     }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
 }
 
 impl Open for FileBackend {

@@ -24,6 +24,8 @@ pub(crate) enum FileError {
     System { attempted: &'static str, errno: Errno, place: Place },
     #[error("another process kept the lock of the entry; nothing was changed")]
     Locked,
+    #[error("the deadline passed; what was done by then stays done")]
+    Late,
     #[error("a value of {len} bytes is larger than max_value_mb allows ({max} bytes)")]
     ValueTooLarge { len: usize, max: u64 },
     #[error("the life is longer than the 315360000 seconds (ten years) that entries may have")]
@@ -55,7 +57,7 @@ impl FileError {
     pub(crate) fn during(self, operation: Operation) -> BackendError {
         let (kind, retry) = match &self {
             Self::System { errno, place, .. } => classify(*errno, *place),
-            Self::Locked => (Kind::Timeout, None),
+            Self::Locked | Self::Late => (Kind::Timeout, None),
             Self::ValueTooLarge { .. } | Self::LifeTooLong | Self::Full { .. } => (Kind::TooLarge, None),
             Self::Refused(_) => (Kind::Config, None),
         };

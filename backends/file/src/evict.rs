@@ -11,6 +11,7 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use cachekit_plugin::Deadline;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, OFlags};
 
@@ -25,6 +26,8 @@ use crate::{listing, locks, stripe, sweep};
 const BEGIN_PERCENT: u64 = 90;
 const URGENT_PERCENT: u64 = 95;
 const END_PERCENT: u64 = 70;
+/// Entries removed by one write even when its deadline has passed.
+const MIN_EVICTED: usize = 64;
 
 /// An entry that may go.
 struct Victim {
@@ -36,11 +39,11 @@ struct Victim {
 
 impl Store {
     /// Before a write: looks at the directory if it is time, and refuses a new entry where there is no room for one.
-    pub(crate) fn admit(&self, handle: &Handle, name: &Name) -> Result<(), FileError> {
+    pub(crate) fn admit(&self, handle: &Handle, name: &Name, deadline: Deadline) -> Result<(), FileError> {
         let max = self.account.limits.count;
         match self.account.knowledge(self.now()) {
-            Knowledge::Stale => self.relieve(handle, name, true)?,
-            Knowledge::About(totals) if totals.count >= max => self.relieve(handle, name, true)?,
+            Knowledge::Stale => self.relieve(handle, name, true, deadline)?,
+            Knowledge::About(totals) if totals.count >= max => self.relieve(handle, name, true, deadline)?,
             Knowledge::About(_) => return Ok(()),
         }
         let is_new = || handle.lstat(name.as_str()).is_ok_and(|found| found.is_none());
@@ -48,20 +51,20 @@ impl Store {
     }
 
     /// After a write: evicts if the directory is too full. The write is done, so a failure here is only logged.
-    pub(crate) fn settle(&self, handle: &Handle, written: &Name) {
+    pub(crate) fn settle(&self, handle: &Handle, written: &Name, deadline: Deadline) {
         let Knowledge::About(totals) = self.account.knowledge(self.now()) else { return };
         if !totals.above(BEGIN_PERCENT, self.account.limits) {
             return;
         }
         let urgent = totals.above(URGENT_PERCENT, self.account.limits);
-        if let Err(error) = self.relieve(handle, written, urgent) {
+        if let Err(error) = self.relieve(handle, written, urgent, deadline) {
             self.warn("old entries could not be evicted", &error);
         }
     }
 
     /// Looks at the directory, and evicts down to 70 % if it is over 90 %. If it is not urgent and somebody else is at
     /// it, leaves it to them.
-    fn relieve(&self, handle: &Handle, spare: &Name, urgent: bool) -> Result<(), FileError> {
+    fn relieve(&self, handle: &Handle, spare: &Name, urgent: bool, deadline: Deadline) -> Result<(), FileError> {
         // A thread of our own that is at it makes progress, so it may be waited for; another process may be stopped.
         let _gate = if urgent {
             self.account.gate.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,7 +83,7 @@ impl Store {
             Knowledge::About(totals) if totals.above(BEGIN_PERCENT, limits) => self.survey(handle)?,
             Knowledge::About(totals) => totals,
         };
-        if still.above(BEGIN_PERCENT, limits) { self.evict(handle, spare, still) } else { Ok(()) }
+        if still.above(BEGIN_PERCENT, limits) { self.evict(handle, spare, still, deadline) } else { Ok(()) }
     }
 
     /// Counts the entries, and sweeps on the way.
@@ -109,7 +112,7 @@ impl Store {
         Ok(found)
     }
 
-    fn evict(&self, handle: &Handle, spare: &Name, mut totals: Totals) -> Result<(), FileError> {
+    fn evict(&self, handle: &Handle, spare: &Name, mut totals: Totals, deadline: Deadline) -> Result<(), FileError> {
         // Twice the limit bounds the memory where writers without limits have overfilled the directory: what does not
         // fit waits for the next round.
         let most = self.account.limits.count as usize * 2;
@@ -127,7 +130,11 @@ impl Store {
             Ok(())
         })?;
         victims.sort_unstable_by_key(|victim| (victim.modified, victim.name));
-        for victim in victims {
+        for (index, victim) in victims.into_iter().enumerate() {
+            // The caller waits. Some progress is always made, and the next write goes on from there.
+            if index % MIN_EVICTED == MIN_EVICTED - 1 && deadline.has_passed() {
+                break;
+            }
             if !totals.above(END_PERCENT, self.account.limits) {
                 break;
             }

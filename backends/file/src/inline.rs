@@ -18,9 +18,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 use crate::client::{Handle, is_entry};
 use crate::entry::{HEADER_LEN, Name, Verdict, judge};
 
-/// Largest file read inline, bytes: a longer copy holds up the caller's other tasks for more than the hand-over to the
-/// pool costs (copying 128 KiB into fresh pages takes about as long as the 10–20 µs of a hand-over).
-const MAX_INLINE: u64 = 128 * 1024;
+/// Largest file read inline, bytes. Copying 256 KiB holds up the caller's other tasks for about 17 µs, handing the read to
+/// the pool costs 20–40 µs (`examples/floor.rs`): beyond this size the pool is slower by half at most, and fairer.
+const MAX_INLINE: u64 = 256 * 1024 + HEADER_LEN as u64;
 
 /// What could be told without waiting.
 #[derive(Debug, PartialEq, Eq)]

@@ -67,15 +67,18 @@ impl Store {
     pub(crate) fn clear(&self, deadline: Deadline) -> Result<u64, FileError> {
         let handle = self.directory.compare(self.now())?;
         let mut removed = 0;
+        self.account.forget();
         each(&handle, |name, kind| {
             let Some(name) = entry_name(&handle, name, kind) else { return Ok(()) };
+            if deadline.has_passed() {
+                return Err(FileError::Late);
+            }
             let _stripe = stripe::shared(&handle, &name, self.lock_deadline(deadline))?;
             if handle.unlink(name.as_str()).map_err(FileError::file("remove an entry"))? {
                 removed += 1;
             }
             Ok(())
         })?;
-        self.account.forget();
         Ok(removed)
     }
 }

@@ -67,7 +67,7 @@ impl Store {
         condition: Condition,
         deadline: Deadline,
     ) -> Result<bool, FileError> {
-        self.admit(handle, name)?;
+        self.admit(handle, name, deadline)?;
         let temporary = self.fill(handle, name, value, expiry)?;
         let until = self.lock_deadline(deadline);
         let _stripe = match condition {
@@ -88,7 +88,7 @@ impl Store {
         drop(_stripe);
         let old_size = replaced.filter(is_plain).map(|stat| stat.st_size as u64);
         self.account.added(old_size, (HEADER_LEN + value.len()) as u64);
-        self.settle(handle, name);
+        self.settle(handle, name, deadline);
         Ok(true)
     }
 

@@ -159,6 +159,8 @@ fn clearing_removes_entries_and_leaves_every_other_file() {
     std::fs::create_dir(bench.dir.join("0123456789abcdef0123456789abcdef")).unwrap();
     let refused = block_on(Clear::clear(&bench.backend, b"ck:", &CX)).unwrap_err();
     assert_eq!(refused.kind(), Kind::Unsupported);
+    // Past its deadline on the worker, not before it gets there.
+    assert!(matches!(bench.backend.store().clear(Deadline::from_monotonic_ns(1)), Err(crate::error::FileError::Late)));
     assert_eq!(bench.clear(), 30);
     assert_eq!(bench.clear(), 0);
     assert_eq!(bench.names(), ["0123456789abcdef0123456789abcdef", "notes.txt"]);
