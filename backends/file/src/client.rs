@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use cachekit_plugin::Deadline;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -254,23 +254,51 @@ pub(crate) fn is_plain(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink <= 1
 }
 
-/// Waits for a `flock` until `deadline`, by asking again: a blocking `flock` could not be given a deadline.
+/// A file that is locked as long as this lives.
 ///
-/// The pauses double from 50 µs to 5 ms. Holders in good health keep an entry for microseconds.
-pub(crate) fn flock_until(fd: impl AsFd, exclusive: bool, deadline: Deadline) -> Result<(), FileError> {
-    let operation =
-        if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared };
-    let mut pause = Duration::from_micros(50);
-    loop {
-        match rustix::fs::flock(&fd, operation) {
-            Ok(()) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) if deadline.has_passed() => return Err(FileError::Locked),
-            Err(Errno::WOULDBLOCK) => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(5));
+/// Unlocked by hand at the end: closing would be enough, were it not for `fork()`. A child that was forked meanwhile
+/// shares the open file, and would keep the lock for as long as it lives.
+pub(crate) struct Locked(OwnedFd);
+
+impl Locked {
+    /// Takes the lock if it is free at this moment.
+    pub(crate) fn now(fd: OwnedFd, exclusive: bool) -> rustix::io::Result<Self> {
+        rustix::fs::flock(&fd, operation(exclusive)).map(|()| Self(fd))
+    }
+
+    /// Waits for the lock until `deadline`, by asking again: a blocking `flock` could not be given a deadline.
+    ///
+    /// The pauses double from 50 µs to 5 ms. Holders in good health keep an entry for microseconds.
+    pub(crate) fn until(fd: OwnedFd, exclusive: bool, deadline: Deadline) -> Result<Self, FileError> {
+        let mut pause = Duration::from_micros(50);
+        loop {
+            match rustix::fs::flock(&fd, operation(exclusive)) {
+                Ok(()) => return Ok(Self(fd)),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if deadline.has_passed() => return Err(FileError::Locked),
+                Err(Errno::WOULDBLOCK) => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(5));
+                }
+                Err(errno) => return Err(FileError::file("lock a file of the cache directory")(errno)),
             }
-            Err(errno) => return Err(FileError::file("lock a file of the cache directory")(errno)),
         }
     }
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and closing follows.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+const fn operation(exclusive: bool) -> FlockOperation {
+    if exclusive { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::NonBlockingLockShared }
 }

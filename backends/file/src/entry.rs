@@ -18,14 +18,14 @@ use std::time::Duration;
 use blake2::{Blake2b, Digest, digest::consts::U16};
 use cachekit_plugin::{Key, Ttl};
 
-use crate::error::FileError;
-
 /// Bytes before the payload.
 pub(crate) const HEADER_LEN: usize = 14;
 /// Where the expiry stands; [`Expiry::touch`](cachekit_plugin::Expiry::touch) rewrites these eight bytes in place.
 pub(crate) const EXPIRY_OFFSET: u64 = 6;
 /// Ten years: the longest life the family accepts, seconds.
 pub(crate) const MAX_TTL_SECS: u64 = 315_360_000;
+/// Whole seconds from here on end in the very second in which Python ends them.
+const FAMILY_ROUNDING_MS: u64 = 10_000;
 
 const MAGIC_AND_VERSION: [u8; 3] = *b"CK\x01";
 
@@ -114,20 +114,19 @@ pub(crate) fn header(expiry: u64) -> [u8; HEADER_LEN] {
     header
 }
 
-/// The Unix second at which a life of `ttl` from `now` is over; 0 for never.
+/// The Unix second at which a life of `ttl` from `now` is over; 0 for never. Lives beyond ten years become ten years.
 ///
-/// A life of whole seconds ends where Python's does, at `int(now + ttl)`, so that both write the same bytes (pinned by
-/// the vectors); it may therefore be short by the fraction of the current second. Any other life was asked for with
-/// more precision than the header has, and is rounded **up**, so that 200 ms are never over at once.
-pub(crate) fn expiry(ttl: Ttl, now: Duration) -> Result<u64, FileError> {
-    let Some(ms) = ttl.as_ms() else { return Ok(0) };
-    if ms > MAX_TTL_SECS * 1000 {
-        return Err(FileError::LifeTooLong);
-    }
+/// The header has whole seconds and the contract wants lives rounded **up**, so that none is over early; the family
+/// writes `int(now + ttl)`, up to a second early. Whole seconds from ten upwards follow the family, byte for byte: the
+/// difference is below the ±10 % by which lives are spread anyway. Shorter ones, and fractions, round up.
+pub(crate) fn expiry(ttl: Ttl, now: Duration) -> u64 {
+    let Some(ms) = ttl.as_ms() else { return 0 };
+    let ms = ms.min(MAX_TTL_SECS * 1000);
     let end = now.saturating_add(Duration::from_millis(ms));
-    let round_up = ms % 1000 != 0 && end.subsec_nanos() != 0;
+    let as_the_family = ms % 1000 == 0 && ms >= FAMILY_ROUNDING_MS;
+    let round_up = !as_the_family && end.subsec_nanos() != 0;
     // Zero would mean "never": a clock that stands at the epoch must not make entries immortal.
-    Ok(end.as_secs().saturating_add(u64::from(round_up)).max(1))
+    end.as_secs().saturating_add(u64::from(round_up)).max(1)
 }
 
 /// The life an entry has left at `now`.
@@ -152,32 +151,34 @@ mod tests {
 
     #[test]
     fn whole_seconds_end_where_python_ends_them() {
-        assert_eq!(expiry(ms(100_000), NOW).unwrap(), 1_764_700_100);
-        assert_eq!(expiry(Ttl::Never, NOW).unwrap(), 0);
-        assert_eq!(expiry(ms(MAX_TTL_SECS * 1000), NOW).unwrap(), 1_764_700_000 + MAX_TTL_SECS);
+        assert_eq!(expiry(ms(100_000), NOW), 1_764_700_100);
+        assert_eq!(expiry(ms(10_000), NOW), 1_764_700_010);
+        assert_eq!(expiry(Ttl::Never, NOW), 0);
+        assert_eq!(expiry(ms(MAX_TTL_SECS * 1000), NOW), 1_764_700_000 + MAX_TTL_SECS);
     }
 
     #[test]
-    fn fractions_of_a_second_round_up_so_that_none_is_over_early() {
-        for life in [1, 250, 749, 750, 751, 999, 1_001, 1_500] {
-            let end = Duration::from_secs(expiry(ms(life), NOW).unwrap());
+    fn short_lives_and_fractions_round_up_so_that_none_is_over_early() {
+        for life in [1, 250, 749, 750, 751, 999, 1_000, 1_001, 1_500, 9_000, 10_001, 100_500] {
+            let end = Duration::from_secs(expiry(ms(life), NOW));
             assert!(end >= NOW + Duration::from_millis(life), "{life} ms");
             assert!(end < NOW + Duration::from_millis(life + 1_000), "{life} ms");
         }
     }
 
     #[test]
-    fn a_life_beyond_ten_years_is_refused_and_nothing_overflows() {
-        assert!(expiry(ms(MAX_TTL_SECS * 1000 + 1), NOW).is_err());
-        assert!(expiry(ms(u64::MAX), NOW).is_err());
-        assert!(expiry(ms(1), Duration::MAX).is_ok());
+    fn a_life_beyond_ten_years_becomes_ten_years_and_nothing_overflows() {
+        let ten_years = 1_764_700_000 + MAX_TTL_SECS;
+        assert_eq!(expiry(ms(MAX_TTL_SECS * 1000 + 1), NOW), ten_years);
+        assert_eq!(expiry(ms(u64::MAX), NOW), ten_years);
+        assert_eq!(expiry(ms(1), Duration::MAX), u64::MAX);
         assert_eq!(remaining(u64::MAX, NOW), Ttl::Never);
     }
 
     #[test]
     fn no_clock_makes_a_mortal_entry_immortal() {
-        assert_eq!(expiry(ms(1_000), Duration::ZERO).unwrap(), 1);
-        assert_ne!(expiry(ms(1), Duration::ZERO).unwrap(), 0);
+        assert_eq!(expiry(ms(1_000), Duration::ZERO), 1);
+        assert_ne!(expiry(ms(1), Duration::ZERO), 0);
     }
 
     #[test]

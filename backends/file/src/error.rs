@@ -28,8 +28,6 @@ pub(crate) enum FileError {
     Late,
     #[error("a value of {len} bytes is larger than max_value_mb allows ({max} bytes)")]
     ValueTooLarge { len: usize, max: u64 },
-    #[error("the life is longer than the 315360000 seconds (ten years) that entries may have")]
-    LifeTooLong,
     #[error("the directory holds max_entry_count ({max}) entries and none of them could be evicted")]
     Full { max: u64 },
     /// A directory that must not be used; the text says why and how to mend it.
@@ -58,7 +56,7 @@ impl FileError {
         let (kind, retry) = match &self {
             Self::System { errno, place, .. } => classify(*errno, *place),
             Self::Locked | Self::Late => (Kind::Timeout, None),
-            Self::ValueTooLarge { .. } | Self::LifeTooLong | Self::Full { .. } => (Kind::TooLarge, None),
+            Self::ValueTooLarge { .. } | Self::Full { .. } => (Kind::TooLarge, None),
             Self::Refused(_) => (Kind::Config, None),
         };
         let error = BackendError::new(kind, operation, self.to_string()).on(BACKEND);

@@ -12,11 +12,10 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use cachekit_plugin::Deadline;
-use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 
 use crate::account::{Knowledge, Totals};
-use crate::client::{FileId, Handle, file_id, is_plain};
+use crate::client::{FileId, Handle, Locked, file_id, is_plain};
 use crate::entry::Name;
 use crate::error::FileError;
 use crate::store::Store;
@@ -83,7 +82,7 @@ impl Store {
             Knowledge::About(totals) if totals.above(BEGIN_PERCENT, limits) => self.survey(handle)?,
             Knowledge::About(totals) => totals,
         };
-        if still.above(BEGIN_PERCENT, limits) { self.evict(handle, spare, still, deadline) } else { Ok(()) }
+        if still.above(BEGIN_PERCENT, limits) { self.evict(handle, spare, still.count, deadline) } else { Ok(()) }
     }
 
     /// Counts the entries, and sweeps on the way.
@@ -112,20 +111,24 @@ impl Store {
         Ok(found)
     }
 
-    fn evict(&self, handle: &Handle, spare: &Name, mut totals: Totals, deadline: Deadline) -> Result<(), FileError> {
+    fn evict(&self, handle: &Handle, spare: &Name, about: u64, deadline: Deadline) -> Result<(), FileError> {
         // Twice the limit bounds the memory where writers without limits have overfilled the directory: what does not
         // fit waits for the next round.
         let most = self.account.limits.count as usize * 2;
-        let mut victims = Vec::with_capacity((totals.count as usize).min(most));
+        let mut victims = Vec::with_capacity((about as usize).min(most));
+        // Counted again: another process may have evicted since, and what it removed must not be removed twice over.
+        let mut totals = Totals::default();
         listing::each(handle, |bytes, _| {
-            if victims.len() < most
-                && let Some(name) = Name::parse(bytes)
-                && name != *spare
+            if let Some(name) = Name::parse(bytes)
                 && let Ok(Some(stat)) = handle.lstat(name.as_str())
                 && is_plain(&stat)
             {
                 let (modified, id, size) = (modified(&stat), file_id(&stat), stat.st_size as u64);
-                victims.push(Victim { modified, name, id, size });
+                totals.count += 1;
+                totals.bytes += size;
+                if victims.len() < most && name != *spare {
+                    victims.push(Victim { modified, name, id, size });
+                }
             }
             Ok(())
         })?;
@@ -138,9 +141,12 @@ impl Store {
             if !totals.above(END_PERCENT, self.account.limits) {
                 break;
             }
-            if remove(handle, &victim)? {
+            let outcome = remove(handle, &victim)?;
+            if outcome != Outcome::Stays {
                 totals.count = totals.count.saturating_sub(1);
                 totals.bytes = totals.bytes.saturating_sub(victim.size);
+            }
+            if outcome == Outcome::Removed {
                 self.account.removed(victim.size);
             }
         }
@@ -148,22 +154,33 @@ impl Store {
     }
 }
 
+/// What became of a victim.
+#[derive(PartialEq, Eq)]
+enum Outcome {
+    Removed,
+    /// Somebody else removed it.
+    Gone,
+    Stays,
+}
+
 /// Removes a victim unless it was written or renewed since it was chosen.
-fn remove(handle: &Handle, victim: &Victim) -> Result<bool, FileError> {
+fn remove(handle: &Handle, victim: &Victim) -> Result<Outcome, FileError> {
     // Without the stripe a write could come between comparing and removing, and a fresh value would go.
-    let Some(_stripe) = stripe::try_exclusive(handle, &victim.name) else { return Ok(false) };
+    let Some(_stripe) = stripe::try_exclusive(handle, &victim.name) else { return Ok(Outcome::Stays) };
     let name = victim.name.as_str();
     match handle.lstat(name).map_err(FileError::file("examine an entry"))? {
-        Some(stat) if file_id(&stat) == victim.id && modified(&stat) == victim.modified => {
+        None => Ok(Outcome::Gone),
+        Some(stat) if file_id(&stat) == victim.id && modified(&stat) == victim.modified => match handle.unlink(name) {
+            Ok(true) => Ok(Outcome::Removed),
+            Ok(false) => Ok(Outcome::Gone),
             // A file that cannot be removed must not keep the others from going.
-            Ok(handle.unlink(name) == Ok(true))
-        }
-        _ => Ok(false),
+            Err(_) => Ok(Outcome::Stays),
+        },
+        Some(_) => Ok(Outcome::Stays),
     }
 }
 
 /// Marks this process as the one that evicts; `None` if another is.
-fn mark(handle: &Handle) -> Option<OwnedFd> {
-    let fd = handle.open_own(".evict", OFlags::RDONLY).ok()?;
-    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).ok().map(|()| fd)
+fn mark(handle: &Handle) -> Option<Locked> {
+    Locked::now(handle.open_own(".evict", OFlags::RDONLY).ok()?, true).ok()
 }

@@ -12,10 +12,10 @@ use std::io::IoSliceMut;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::client::{Handle, is_entry};
+use crate::client::{Handle, Locked, is_entry};
 use crate::entry::{HEADER_LEN, Name, Verdict, judge};
 
 /// Largest file read inline, bytes. Copying 256 KiB holds up the caller's other tasks for about 17 µs, handing the read to
@@ -62,9 +62,7 @@ fn examine(handle: &Handle, name: &Name, now: Duration, max_value: u64, most: us
         Err(_) => return Inline::WouldWait,
     };
     // A renewal rewrites the expiry in place; under the lock its eight bytes are one.
-    if rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared).is_err() {
-        return Inline::WouldWait;
-    }
+    let Ok(fd) = Locked::now(fd, false) else { return Inline::WouldWait };
     let size = match rustix::fs::fstat(&fd) {
         Ok(stat) if is_entry(&stat, max_value) => stat.st_size as u64,
         Ok(_) => return Inline::Miss,

@@ -14,13 +14,12 @@
 use std::time::Duration;
 
 use blake2::{Blake2b, Digest, digest::consts::U8, digest::consts::U32};
-use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use cachekit_plugin::Deadline;
 
-use crate::client::{Handle, flock_until, is_plain};
+use crate::client::{Handle, Locked, is_plain};
 use crate::entry::Name;
 use crate::error::FileError;
 use crate::read::read_exactly;
@@ -114,7 +113,7 @@ pub(crate) fn sweep(handle: &Handle, name: &str, now: Duration) {
         return;
     }
     let Ok(fd) = handle.open(name, OFlags::RDWR, 0) else { return };
-    if rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
+    if let Ok(fd) = Locked::now(fd, true)
         && still_named(&fd) == Ok(true)
         && read(&fd).is_ok_and(|lease| lease.is_none_or(|lease| lease.is_over(now)))
     {
@@ -127,7 +126,7 @@ fn lease_path(name: &Name) -> String {
 }
 
 /// Opens the lease file and locks it; `None` if it does not exist, or is in the hands of somebody who does not let go.
-fn grip(handle: &Handle, path: &str, create: bool, deadline: Deadline) -> Result<Option<OwnedFd>, FileError> {
+fn grip(handle: &Handle, path: &str, create: bool, deadline: Deadline) -> Result<Option<Locked>, FileError> {
     let until = deadline.min(Deadline::after(HANDS_OFF));
     loop {
         let opened = if create { handle.open_own(path, OFlags::RDWR) } else { handle.open(path, OFlags::RDWR, 0) };
@@ -136,11 +135,11 @@ fn grip(handle: &Handle, path: &str, create: bool, deadline: Deadline) -> Result
             Err(Errno::NOENT) if !create => return Ok(None),
             Err(errno) => return Err(FileError::file("open the lease")(errno)),
         };
-        match flock_until(&fd, true, until) {
-            Ok(()) => {}
+        let fd = match Locked::until(fd, true, until) {
+            Ok(fd) => fd,
             Err(FileError::Locked) => return Ok(None),
             Err(error) => return Err(error),
-        }
+        };
         // Removed between our open and our lock: what we hold is nobody's lease any more.
         if still_named(&fd).map_err(FileError::file("examine the lease"))? {
             return Ok(Some(fd));
@@ -151,12 +150,12 @@ fn grip(handle: &Handle, path: &str, create: bool, deadline: Deadline) -> Result
     }
 }
 
-fn still_named(fd: &OwnedFd) -> rustix::io::Result<bool> {
+fn still_named(fd: &Locked) -> rustix::io::Result<bool> {
     // Lease files are never renamed over, so a name once lost stays lost.
     rustix::fs::fstat(fd).map(|stat| stat.st_nlink > 0 && is_plain(&stat))
 }
 
-fn read(fd: &OwnedFd) -> Result<Option<Lease>, FileError> {
+fn read(fd: &Locked) -> Result<Option<Lease>, FileError> {
     let record = read_exactly(fd, RECORD_LEN).map_err(FileError::file("read the lease"))?;
     Ok(Lease::decode(&record))
 }

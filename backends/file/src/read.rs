@@ -10,11 +10,11 @@ use std::time::Duration;
 use blake2::{Blake2b, Digest, digest::consts::U16};
 use bytes::Bytes;
 use cachekit_plugin::{Deadline, Version};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::client::{FileId, Handle, file_id, flock_until, is_entry};
+use crate::client::{FileId, Handle, Locked, file_id, is_entry};
 use crate::entry::{HEADER_LEN, Name, Verdict, judge};
 use crate::error::FileError;
 use crate::store::Store;
@@ -62,7 +62,7 @@ impl Store {
         deadline: Deadline,
     ) -> Result<Option<Entry>, FileError> {
         let Some(fd) = open_entry(handle, name, OFlags::RDONLY)? else { return Ok(None) };
-        flock_until(&fd, false, self.lock_deadline(deadline))?;
+        let fd = Locked::until(fd, false, self.lock_deadline(deadline))?;
         let stat = rustix::fs::fstat(&fd).map_err(FileError::file("examine the entry"))?;
         if !is_entry(&stat, self.max_value) {
             return Ok(None);
@@ -111,14 +111,14 @@ pub(crate) fn open_entry(handle: &Handle, name: &Name, flags: OFlags) -> Result<
 }
 
 /// Up to `len` bytes from the start; fewer only if the file ends before.
-pub(crate) fn read_exactly(fd: &OwnedFd, len: usize) -> rustix::io::Result<Vec<u8>> {
+pub(crate) fn read_exactly(fd: impl AsFd, len: usize) -> rustix::io::Result<Vec<u8>> {
     let mut file = Vec::new();
     // A refusal of memory is an answer like any other, not the end of the process.
     file.try_reserve_exact(len).map_err(|_| Errno::NOMEM)?;
     while file.len() < len {
         let offset = file.len() as u64;
         let spare = rustix::buffer::spare_capacity(&mut file);
-        match rustix::io::pread(fd, spare, offset) {
+        match rustix::io::pread(&fd, spare, offset) {
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),

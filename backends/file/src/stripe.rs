@@ -14,36 +14,29 @@
 
 use cachekit_plugin::Deadline;
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::OFlags;
 
-use crate::client::{Handle, flock_until};
+use crate::client::{Handle, Locked};
 use crate::entry::Name;
 use crate::error::FileError;
 
-/// A held stripe; dropping it releases it.
-pub(crate) struct Stripe(#[expect(dead_code, reason = "held for its lock")] OwnedFd);
-
 /// For a plain write.
-pub(crate) fn shared(handle: &Handle, name: &Name, deadline: Deadline) -> Result<Stripe, FileError> {
+pub(crate) fn shared(handle: &Handle, name: &Name, deadline: Deadline) -> Result<Locked, FileError> {
     take(handle, name, false, deadline)
 }
 
 /// For a conditional write.
-pub(crate) fn exclusive(handle: &Handle, name: &Name, deadline: Deadline) -> Result<Stripe, FileError> {
+pub(crate) fn exclusive(handle: &Handle, name: &Name, deadline: Deadline) -> Result<Locked, FileError> {
     take(handle, name, true, deadline)
 }
 
 /// For work that can be left undone.
-pub(crate) fn try_exclusive(handle: &Handle, name: &Name) -> Option<Stripe> {
-    let fd = open(handle, name).ok()?;
-    rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(Stripe(fd))
+pub(crate) fn try_exclusive(handle: &Handle, name: &Name) -> Option<Locked> {
+    Locked::now(open(handle, name).ok()?, true).ok()
 }
 
-fn take(handle: &Handle, name: &Name, exclusive: bool, deadline: Deadline) -> Result<Stripe, FileError> {
-    let fd = open(handle, name)?;
-    flock_until(&fd, exclusive, deadline)?;
-    Ok(Stripe(fd))
+fn take(handle: &Handle, name: &Name, exclusive: bool, deadline: Deadline) -> Result<Locked, FileError> {
+    Locked::until(open(handle, name)?, exclusive, deadline)
 }
 
 fn open(handle: &Handle, name: &Name) -> Result<OwnedFd, FileError> {

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use rustix::fs::{FileType, FlockOperation, OFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 
-use crate::client::Handle;
+use crate::client::{Handle, Locked};
 
 /// Age at which any temporary is litter.
 const FOREIGN_AGE: Duration = Duration::from_secs(60);
@@ -46,7 +46,5 @@ fn is_ours(name: &str) -> bool {
 }
 
 fn is_unlocked(handle: &Handle, name: &str) -> bool {
-    handle
-        .open(name, OFlags::RDONLY, 0)
-        .is_ok_and(|fd| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok())
+    handle.open(name, OFlags::RDONLY, 0).is_ok_and(|fd| Locked::now(fd, true).is_ok())
 }

@@ -1,15 +1,14 @@
 //! The size of the directory, and the litter of killed writers.
 
 use cachekit_plugin::Kind;
-use rustix::fs::FlockOperation;
 
 use super::*;
+use crate::client::Locked;
 
-/// Takes the `flock` of a file as another process would, until the descriptor is dropped.
-fn hold(bench: &Bench, name: &str) -> std::fs::File {
+/// Takes the `flock` of a file as another process would, until the guard is dropped.
+fn hold(bench: &Bench, name: &str, exclusive: bool) -> Locked {
     let file = std::fs::File::options().read(true).append(true).create(true).open(bench.dir.join(name)).unwrap();
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
-    file
+    Locked::now(file.into(), exclusive).unwrap()
 }
 
 #[test]
@@ -36,6 +35,19 @@ fn renewing_saves_an_entry_from_eviction_and_reading_does_not() {
 }
 
 #[test]
+fn the_entry_just_written_stays_even_if_the_clock_was_set_back() {
+    let bench = Bench::with(|config| config.with_max_entry_count(100));
+    for index in 0..90 {
+        bench.set(&format!("k{index}"), "x", Ttl::Never);
+    }
+    bench.hands.set(START_MS - 3_600_000);
+    let peer = bench.peer(true);
+    peer.set("written in the past", "x", Ttl::Never);
+    assert!(peer.exists("written in the past"));
+    assert_eq!(peer.names().len(), 70);
+}
+
+#[test]
 fn files_that_cannot_be_entries_are_neither_counted_nor_evicted() {
     let bench = Bench::with(|config| config.with_max_entry_count(100));
     for index in 0..200 {
@@ -50,7 +62,7 @@ fn files_that_cannot_be_entries_are_neither_counted_nor_evicted() {
 #[test]
 fn a_stopped_evictor_neither_blocks_writers_nor_lets_the_directory_grow() {
     let bench = Bench::with(|config| config.with_max_entry_count(100));
-    let _stopped = hold(&bench, ".evict");
+    let _stopped = hold(&bench, ".evict", true);
     let mut most = 0;
     for index in 0..300 {
         bench.set(&format!("k{index}"), "x", Ttl::Never);
@@ -70,13 +82,7 @@ fn a_full_directory_of_entries_that_cannot_go_refuses_new_ones_and_takes_overwri
         std::fs::write(bench.path(&format!("k{index}")), crate::entry::header(0)).unwrap();
     }
     // Shared, as a stopped plain writer holds them: other writers pass, eviction does not.
-    let held: Vec<_> = (0..64)
-        .map(|stripe| {
-            let file = hold(&bench, &format!(".cas.{stripe:02x}"));
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).unwrap();
-            file
-        })
-        .collect();
+    let held: Vec<_> = (0..64).map(|stripe| hold(&bench, &format!(".cas.{stripe:02x}"), false)).collect();
     let peer = bench.peer(true);
     let refused = peer.try_set("new", "x", Ttl::Never).unwrap_err();
     assert_eq!(refused.kind(), Kind::TooLarge);
@@ -89,7 +95,7 @@ fn a_full_directory_of_entries_that_cannot_go_refuses_new_ones_and_takes_overwri
 #[test]
 fn a_write_that_another_process_keeps_from_its_stripe_ends_by_its_deadline() {
     let bench = Bench::new();
-    let _conditional = hold(&bench, &format!(".cas.{:02x}", Name::of(key("k")).first_byte() & 63));
+    let _conditional = hold(&bench, &format!(".cas.{:02x}", Name::of(key("k")).first_byte() & 63), true);
     let cx = Cx::within(Duration::from_millis(20));
     let error = block_on(bench.backend.set(key("k"), "value".into(), Ttl::Never, &cx)).unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
@@ -100,11 +106,24 @@ fn a_write_that_another_process_keeps_from_its_stripe_ends_by_its_deadline() {
 fn a_read_that_another_process_keeps_locked_ends_by_its_deadline() {
     let bench = Bench::new();
     bench.set("k", "value", Ttl::Never);
-    let renewing = hold(&bench, Name::of(key("k")).as_str());
+    let renewing = hold(&bench, Name::of(key("k")).as_str(), true);
     let cx = Cx::within(Duration::from_millis(20));
     assert_eq!(block_on(bench.backend.get(key("k"), &cx)).unwrap_err().kind(), Kind::Timeout);
     drop(renewing);
     assert_eq!(bench.get("k").unwrap(), "value");
+}
+
+#[test]
+fn an_entry_that_is_being_read_elsewhere_is_not_renewed_under_the_reader() {
+    let bench = Bench::new();
+    bench.set("k", "value", secs(100));
+    let reading = hold(&bench, Name::of(key("k")).as_str(), false);
+    assert_eq!(bench.get("k").unwrap(), "value", "readers share");
+    let cx = Cx::within(Duration::from_millis(20));
+    let error = block_on(bench.backend.touch(key("k"), secs(200), &cx)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    drop(reading);
+    assert!(bench.touch("k", secs(200)));
 }
 
 #[test]
@@ -116,7 +135,7 @@ fn litter_of_killed_writers_goes_at_once_and_the_files_of_living_ones_stay() {
         std::fs::write(bench.dir.join(name(seq)), "half").unwrap();
         set_mtime(&bench.dir.join(name(seq)), long_ago);
     }
-    let alive = hold(&bench, &name(7));
+    let alive = hold(&bench, &name(7), true);
     // The family's temporaries carry no lock that we could ask, so theirs are left alone for a minute.
     let foreign = format!("{}.tmp.999999.1.5", Name::of(key("k")).as_str());
     std::fs::write(bench.dir.join(&foreign), "half").unwrap();

@@ -162,6 +162,44 @@ fn a_lease_that_is_given_back_and_taken_all_the_time_has_one_holder_at_a_time() 
 }
 
 #[test]
+fn a_lease_is_never_taken_in_a_file_that_was_removed_meanwhile() {
+    let bench = Bench::new();
+    let path = bench.dir.join(format!(".lock.{}", Name::of(key("k")).as_str()));
+    for round in 0..50 {
+        // Another process gives its lease back just while we wait for its hand to leave the file.
+        let file = std::fs::File::create(&path).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        std::thread::scope(|scope| {
+            let taking = scope.spawn(|| bench.lock("k", "token", 1_000));
+            (0..round * 100).for_each(|_| std::thread::yield_now());
+            std::fs::remove_file(&path).unwrap();
+            drop(file);
+            if taking.join().unwrap() {
+                assert!(path.exists(), "round {round}: a lease that nobody else can see");
+                assert!(bench.unlock("k", "token"));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_dead_entry_that_was_replaced_meanwhile_is_not_removed() {
+    let bench = Bench::new();
+    bench.set("k", "dead", Ttl::Never);
+    let (store, name) = (bench.backend.store(), Name::of(key("k")));
+    let handle = store.directory.handle().unwrap();
+    let dead = crate::client::file_id(&handle.lstat(name.as_str()).unwrap().unwrap());
+    // Kept open, so that its inode is not given to the next file.
+    let _reader = std::fs::File::open(bench.path("k")).unwrap();
+    bench.set("k", "fresh", Ttl::Never);
+    store.bury(&handle, &name, dead);
+    assert_eq!(bench.get("k").unwrap(), "fresh");
+    let fresh = crate::client::file_id(&handle.lstat(name.as_str()).unwrap().unwrap());
+    store.bury(&handle, &name, fresh);
+    assert_eq!(bench.get("k"), None);
+}
+
+#[test]
 fn a_scan_lists_everything_that_stays_while_other_entries_come_and_go() {
     let bench = Bench::new();
     let staying: Vec<_> = (0..200).map(|index| format!("stays {index}")).collect();
