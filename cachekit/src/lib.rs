@@ -1,1 +1,37 @@
-//! Skeleton.
+#![forbid(unsafe_code)]
+//! A two-tier cache for Rust programs: values live in the process and, behind it, in any store.
+//!
+//! The store is a backend this program was built with, or a shared library that its configuration names. Which one it is
+//! changes in a file, not in the program.
+//!
+//! ```
+//! use cachekit::Cache;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! // L1 alone; `cachekit::from_env()` takes the second tier from the environment or from cachekit.toml.
+//! let cache = Cache::builder().namespace("users").build()?;
+//! let user = cache.get_or_load("42", async || String::from("Ada")).await?;
+//! assert_eq!(*user, "Ada");
+//! # Ok::<(), cachekit::Error>(()) }).unwrap();
+//! ```
+//!
+//! Programs without a runtime take [`Cache::blocking`].
+
+mod sources;
+
+pub use cachekit_core::cache::{CacheHealth, KeyPage, SetOptions, Value};
+pub use cachekit_core::codec::{Compression, Serializer};
+pub use cachekit_core::config::{
+    Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,
+};
+pub use cachekit_core::l1::L1Config;
+pub use cachekit_core::tier::registry::Registry;
+pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
+pub use cachekit_core::{blocking, clock, codec, config, key};
+pub use cachekit_plugin as plugin;
+pub use sources::{built_in, from_env, from_file, open, user_cache_dir, user_config_file};
+#[cfg(feature = "file")]
+pub use sources::{embedded, embedded_tier};
+
+#[cfg(feature = "dynamic-plugins")]
+pub use cachekit_core::tier::plugin::libraries;
