@@ -1,1 +1,81 @@
-fn main() {}
+#![forbid(unsafe_code)]
+//! The project's tasks, in Rust so that they run wherever the project does.
+//!
+//! The two that a newcomer needs are `demo` and `test`; both set up what they need and say so.
+
+mod bench;
+mod cargo;
+mod demo;
+mod plugins;
+mod setup;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "\
+cargo xtask <task>
+
+  demo              a program caches an expensive job through backends it loads from shared libraries
+  test              everything: format, lints, tidy, unit, doc, conformance, end-to-end
+  tidy              the house rules that a machine can check
+  plugins           release builds of our plugins, and where they are
+  header            writes cachekit-abi/include/cachekit_plugin.h anew
+  bench <name>      crossing, file or l1, side by side with its peers (more arguments are passed on)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["demo"] => demo::run_demo(),
+        ["test"] => test::run_tests(),
+        ["tidy"] => tidy::check(&root()),
+        ["plugins"] => plugins::run(),
+        ["header"] => header(),
+        ["bench", name, rest @ ..] => bench::run(name, rest),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("xtask: no such task: {}\n\n{USAGE}", other.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn header() -> Result<()> {
+    let path = root().join("cachekit-abi/include/cachekit_plugin.h");
+    run(cargo::cargo().args(["run", "--quiet", "-p", "cachekit-abi", "--example", "header", "--"]).arg(&path))
+}
+
+/// The workspace, wherever the task was started.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Says what is done now.
+fn step(text: &str) {
+    eprintln!("\n==> {text}");
+}
+
+/// Runs a command to its end and fails with its words.
+fn run(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("{shown} cannot be started"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}

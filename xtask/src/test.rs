@@ -1,0 +1,59 @@
+//! Everything that has to hold, from nothing: the README's test command, which is also what the continuous integration
+//! runs.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::cargo::cargo;
+use crate::{root, run, setup, step, tidy};
+
+pub(crate) fn run_tests() -> Result<()> {
+    let began = Instant::now();
+    setup::ensure(&[setup::CC, setup::MAKE, setup::VALGRIND, setup::PYTHON])?;
+    foreign_compiler()?;
+    component("rustfmt", "fmt")?;
+    component("clippy", "clippy")?;
+
+    step("format");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    step("tidy");
+    tidy::check(&root())?;
+    step("lints");
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    step("features that are off");
+    let small = ["check", "--quiet", "-p", "cachekit", "--no-default-features", "--all-targets"];
+    run(cargo().args(small).env("RUSTFLAGS", "-D warnings").env("CARGO_TARGET_DIR", root().join("target/small")))?;
+    step("documentation");
+    let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
+    run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
+    step("tests: unit, doc, conformance, end to end");
+    run(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
+    step(&format!("all passed in {} s", began.elapsed().as_secs()));
+    Ok(())
+}
+
+/// A second compiler for the plugins that a host of this one loads: nightly where rustup has it, else the distribution's.
+fn foreign_compiler() -> Result<()> {
+    let nightly = Command::new("rustup").args(["run", "nightly", "rustc", "--version"]).output();
+    if nightly.is_ok_and(|output| output.status.success()) || setup::has("rustc-web") {
+        return Ok(());
+    }
+    let packaged = Command::new("/usr/bin/rustc").arg("--version").output();
+    if packaged.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    step("a second Rust compiler is needed, to load plugins of another compiler");
+    setup::install(&["rustc-web", "cargo-web"])
+}
+
+/// A part of the toolchain that minimal installations lack.
+fn component(name: &str, subcommand: &str) -> Result<()> {
+    let there = cargo().args([subcommand, "--version"]).output().is_ok_and(|output| output.status.success());
+    if there {
+        return Ok(());
+    }
+    step(&format!("rustup component add {name}"));
+    run(Command::new("rustup").args(["component", "add", name]))
+}
