@@ -58,11 +58,11 @@ impl AsyncCall {
         let state = unsafe { (self.driver.start)(self.inner.ptr.0, &op, &mut err) };
         if let Some(value) = &mut value {
             // SAFETY: what the plugin did not take is still ours.
-            drop(unsafe { raw::take(value) });
+            unsafe { raw::discard(value) };
         }
         if !state.is_null() {
             // SAFETY: the error is ours; a text beside a success is dropped.
-            drop(unsafe { raw::take(&mut err.msg) });
+            unsafe { raw::discard(&mut err.msg) };
             return Ok(state);
         }
         let code = if err.code < 0 { err.code } else { cachekit_abi::CK_E_INTERNAL };

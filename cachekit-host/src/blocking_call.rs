@@ -104,7 +104,7 @@ unsafe fn set(
     // SAFETY: as above. What the plugin did not take is still ours.
     unsafe {
         let code = (backend.set_owned)(inst, key, &mut buf, ttl_ms, opt, err);
-        drop(raw::take(&mut buf));
+        raw::discard(&mut buf);
         code
     }
 }

@@ -147,8 +147,8 @@ impl Drop for Items {
         for item in &mut self.items {
             // SAFETY: whoever still holds the element's buffers holds them alone.
             unsafe {
-                drop(raw::take(&mut item.val));
-                drop(raw::take(&mut item.err.msg));
+                raw::discard(&mut item.val);
+                raw::discard(&mut item.err.msg);
             }
         }
     }
@@ -179,6 +179,9 @@ pub(crate) fn empty_out() -> CkOut {
     }
 }
 
+/// Longest error text that is believed to be one, bytes. Of it the first 4 KiB are read.
+const MAX_ERROR_BYTES: u64 = 16 << 20;
+
 /// Reads a final status; anything the contract does not know is a defect of the plugin, never a success.
 ///
 /// # Safety
@@ -187,12 +190,12 @@ pub(crate) unsafe fn status(status: i32, mut err: CkError, operation: Operation)
     match status {
         cachekit_abi::CK_OK | cachekit_abi::CK_NO => {
             // SAFETY: by the contract of this function. A text beside a success is released, not read.
-            drop(unsafe { raw::take(&mut err.msg) });
+            unsafe { raw::discard(&mut err.msg) };
             Ok(status)
         }
         negative if negative < 0 => {
             // SAFETY: by the contract of this function; an impossible text is dropped unread.
-            let text = unsafe { buffer(&mut err.msg, u64::MAX >> 1, operation) };
+            let text = unsafe { buffer(&mut err.msg, MAX_ERROR_BYTES, operation) };
             err.msg = text.map_or(CkBuf::EMPTY, raw::give);
             // SAFETY: as above.
             Err(unsafe { raw::error_of(negative, err, operation) })
@@ -221,11 +224,11 @@ pub(crate) unsafe fn buffer(buf: &mut CkBuf, max: u64, operation: Operation) -> 
     } else {
         None
     };
-    // SAFETY: by the contract of this function. Even a lie is released, but never read.
-    let taken = unsafe { raw::take(buf) };
-    match lie {
-        None => Ok(taken),
-        Some(what) => Err(BackendError::new(Kind::Corrupt, operation, format!("the plugin returned {what}"))),
+    // SAFETY: by the contract of this function. A lie is released too, but never read.
+    unsafe {
+        let Some(what) = lie else { return Ok(raw::take(buf)) };
+        raw::discard(buf);
+        Err(BackendError::new(Kind::Corrupt, operation, format!("the plugin returned {what}")))
     }
 }
 

@@ -82,6 +82,15 @@ pub unsafe fn take(buf: *mut CkBuf) -> Bytes {
     if taken.0.len == 0 { Bytes::new() } else { Bytes::from_owner(taken) }
 }
 
+/// Releases a buffer without looking at it: what it says of itself cannot be true.
+///
+/// # Safety
+/// As [`take`].
+pub unsafe fn discard(buf: *mut CkBuf) {
+    // SAFETY: by the contract of this function; dropping only calls `release`.
+    drop(Received(unsafe { std::mem::replace(&mut *buf, CkBuf::EMPTY) }));
+}
+
 /// What accompanies a call.
 ///
 /// # Safety

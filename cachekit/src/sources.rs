@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use cachekit_core::Cache;
-use cachekit_core::config::{Config, ConfigError, EngineServices, Environment, Source, Sources, TierChoice};
+use cachekit_core::config::{Config, ConfigError, EngineServices, Environment, Sources};
+#[cfg(feature = "file")]
+use cachekit_core::config::{Source, TierChoice};
 use cachekit_core::tier::registry::Registry;
 
 /// The backends this program was built with.

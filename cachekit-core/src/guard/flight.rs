@@ -23,8 +23,10 @@ const SHARDS: usize = 64;
 
 /// The flights of one cache. Holds an entry per key that is being loaded, no more.
 pub(crate) struct Flights {
-    shards: Box<[Mutex<HashMap<u64, Arc<Flight>>>]>,
+    shards: Box<[Shard]>,
 }
+
+type Shard = Mutex<HashMap<u64, Arc<Flight>>>;
 
 struct Flight {
     wire_key: Box<[u8]>,
@@ -102,7 +104,7 @@ impl Flights {
         }
     }
 
-    fn shard(&self, hash: KeyHash) -> &Mutex<HashMap<u64, Arc<Flight>>> {
+    fn shard(&self, hash: KeyHash) -> &Shard {
         &self.shards[hash.stripe(SHARDS)]
     }
 

@@ -369,7 +369,7 @@ pub(super) fn cas<E: Export>() -> &'static CkCasV1 {
         // SAFETY: as above. What the operation did not take is ours to release.
         unsafe {
             let status = driver::run::<E>(inst, op, &mut out(), err);
-            drop(raw::take(&mut val));
+            raw::discard(&mut val);
             status
         }
     }

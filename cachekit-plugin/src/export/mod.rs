@@ -79,7 +79,7 @@ macro_rules! export_backend {
     (id: $id:literal, backend: $backend:ty, powers: [$($power:ident),* $(,)?] $(,)?) => {
         #[doc(hidden)]
         pub mod __cachekit_export {
-            #![allow(unsafe_code, unreachable_pub, missing_docs)]
+            #![allow(unsafe_code, unreachable_pub, missing_docs, clippy::needless_update)]
             use super::*;
 
             pub struct Library;
