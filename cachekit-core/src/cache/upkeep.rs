@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cachekit_plugin::{BackendError, Enumerates, Health, Operation, Ttl};
+use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
 
 use super::{At, Cache, Entry, SetOptions};
 use crate::codec::{Envelope, RetimeError, Times};
@@ -106,13 +106,7 @@ impl Cache {
         self.write(at, Entry { stored, times: new, typed: None, decodes }, None).await
     }
 
-    async fn touch_tier(
-        &self,
-        tier: &Tier,
-        at: &At,
-        new: Times,
-        deadline: cachekit_plugin::Deadline,
-    ) -> Result<bool, Error> {
+    async fn touch_tier(&self, tier: &Tier, at: &At, new: Times, deadline: Deadline) -> Result<bool, Error> {
         let ttl = new.ttl(self.engine.clock.unix_ms());
         if !tier.has_cas() {
             let Some(stored) = self.count_failure(tier.get(&at.wire, deadline).await)? else { return Ok(false) };
@@ -129,7 +123,7 @@ impl Cache {
             }
         }
         let busy = "other writers changed the entry at each attempt";
-        Err(BackendError::new(cachekit_plugin::Kind::Transient, Operation::Touch, busy).into())
+        Err(BackendError::new(Kind::Transient, Operation::Touch, busy).into())
     }
 
     /// The entry with a new end; `None` if it is none of ours, or over.
@@ -187,6 +181,10 @@ impl Cache {
             let page = self.keys(cursor.as_ref()).await?;
             let deleted: u64 = if page.keys.is_empty() { 0 } else { self.delete_many(&page.keys).await? };
             cleared += deleted;
+            if page.next.is_some() && page.next == cursor {
+                let endless = "the store's listing does not move on";
+                return Err(BackendError::new(Kind::Corrupt, Operation::Clear, endless).into());
+            }
             cursor = page.next;
             if cursor.is_none() {
                 return Ok(cleared);

@@ -1,0 +1,177 @@
+//! Libraries, built once per test process by whoever would build them: cargo, another compiler, `cc`, `make`. Where they
+//! end up is read from cargo's messages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value as Json;
+
+use crate::{Place, output, root};
+
+/// Our File backend as a library.
+pub fn file_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| cdylib(cargo().args(["build", "-p", "cachekit-backend-file"]), "cachekit_backend_file"))
+}
+
+/// The plugin that misbehaves as its options say.
+pub fn chaos_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| cdylib(fixture(cargo().arg("build"), "chaos"), "chaos"))
+}
+
+/// The same, built so that its panics end the process.
+pub fn aborting_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = cargo();
+        build.args(["--config", "profile.dev.panic=\"abort\"", "build", "--no-default-features"]);
+        build.env("CARGO_TARGET_DIR", target("abort"));
+        cdylib(fixture(&mut build, "chaos"), "chaos")
+    })
+}
+
+/// The same, built against a contract in which one field has another type of the same place.
+pub fn skewed_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let copy = target("skew-sources");
+        for part in ["cachekit-abi", "cachekit-plugin", "tests/fixtures/chaos"] {
+            copy_tree(&root().join(part), &copy.join(part));
+        }
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+        let (head, rest) = manifest.split_once("members = [").unwrap();
+        let (_, tail) = rest.split_once("]\n").unwrap();
+        let members = "\"cachekit-abi\", \"cachekit-plugin\"";
+        fs::write(copy.join("Cargo.toml"), format!("{head}members = [{members}]\n{tail}")).unwrap();
+        fs::copy(root().join("Cargo.lock"), copy.join("Cargo.lock")).unwrap();
+        let backend = copy.join("cachekit-abi/src/backend.rs");
+        let source = fs::read_to_string(&backend).unwrap();
+        // In front of a pointer, so that every offset and the size stay as they are.
+        let skewed =
+            source.replacen("    pub flags: u32,\n    /// Fills `out`", "    pub flags: u16,\n    /// Fills `out`", 1);
+        assert_ne!(source, skewed, "the field that the test changes is gone");
+        fs::write(&backend, skewed).unwrap();
+        let mut build = cargo();
+        build.arg("build").env("CARGO_TARGET_DIR", target("skew"));
+        build.current_dir(&copy).arg("--manifest-path").arg(copy.join("tests/fixtures/chaos/Cargo.toml"));
+        cdylib(&mut build, "chaos")
+    })
+}
+
+/// The File backend, built by another Rust compiler than this test, and that compiler's version.
+pub fn foreign_file_plugin() -> &'static (PathBuf, String) {
+    static BUILT: OnceLock<(PathBuf, String)> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let (mut build, version) = foreign_cargo();
+        let manifest = root().join("backends/file/Cargo.toml");
+        build.current_dir(root()).arg("build").arg("--manifest-path").arg(manifest);
+        build.env("CARGO_TARGET_DIR", target("foreign"));
+        (cdylib(&mut build, "cachekit_backend_file"), version)
+    })
+}
+
+/// Nightly where rustup has it, else the distribution's compiler.
+fn foreign_cargo() -> (Command, String) {
+    let ours = String::from_utf8(output(Command::new("rustc").arg("--version")).stdout).unwrap();
+    let mut nightly = Command::new("rustup");
+    nightly.args(["run", "nightly", "rustc", "--version"]);
+    let found = nightly.output().ok().filter(|output| output.status.success());
+    let (command, version) = match found {
+        Some(output) => {
+            let mut command = Command::new("rustup");
+            command.args(["run", "nightly", "cargo"]);
+            (command, String::from_utf8(output.stdout).unwrap())
+        }
+        None => {
+            let version = output(Command::new("/usr/bin/rustc").arg("--version"));
+            let mut command = Command::new("/usr/bin/cargo");
+            command.env("RUSTC", "/usr/bin/rustc");
+            (command, String::from_utf8(version.stdout).unwrap())
+        }
+    };
+    assert_ne!(ours, version, "no second Rust compiler; `cargo xtask test` installs the distribution's");
+    let mut command = command;
+    // What the running cargo says to its children must not reach another one.
+    for variable in ["RUSTC", "CARGO", "RUSTUP_TOOLCHAIN", "RUSTDOC", "RUSTC_WRAPPER", "RUSTFLAGS", "LD_LIBRARY_PATH"] {
+        if variable != "RUSTC" || version.contains("nightly") {
+            command.env_remove(variable);
+        }
+    }
+    (command, version.trim().to_owned())
+}
+
+/// The example plugin in plain C, built by its own Makefile.
+pub fn c_memory() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let dir = target("c-memory");
+        fs::create_dir_all(&dir).unwrap();
+        let library = dir.join("c-memory.so");
+        let source = root().join("plugins-example/c-memory");
+        output(Command::new("make").arg("--silent").arg("-C").arg(source).arg(format!("OUT={}", library.display())));
+        library
+    })
+}
+
+/// A variant of the plugin in C that is wrong in many ways; `None` is the right one. A file of its own for each call,
+/// because the loader knows libraries by their inode.
+pub fn bad_c(place: &Place, variant: Option<&str>) -> PathBuf {
+    let library = place.path().join(format!("{}.so", variant.unwrap_or("good").to_lowercase()));
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]);
+    if let Some(variant) = variant {
+        cc.arg("-D").arg(variant);
+    }
+    cc.arg("-I").arg(root().join("cachekit-abi/include")).arg("-o").arg(&library);
+    output(cc.arg(root().join("tests/fixtures/bad-c/bad.c")));
+    library
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn fixture<'a>(build: &'a mut Command, name: &str) -> &'a mut Command {
+    build.arg("--manifest-path").arg(root().join("tests/fixtures").join(name).join("Cargo.toml"))
+}
+
+/// A folder for builds that must not disturb the workspace's own.
+fn target(name: &str) -> PathBuf {
+    root().join("target").join("e2e").join(name)
+}
+
+/// Builds and returns the library of the target `name`.
+fn cdylib(build: &mut Command, name: &str) -> PathBuf {
+    let built = output(build.arg("--message-format=json-render-diagnostics"));
+    let messages = built.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    messages
+        .filter_map(|line| serde_json::from_slice::<Json>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
+        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|file| file.as_str().map(PathBuf::from))
+        .find(|file| file.extension().is_some_and(|extension| extension == "so"))
+        .unwrap_or_else(|| panic!("{build:?} made no library {name}"))
+        .canonicalize()
+        .expect("it was just built")
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, copy) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_name() == "target" {
+            continue;
+        }
+        if source.is_dir() {
+            copy_tree(&source, &copy);
+        } else {
+            fs::copy(&source, &copy).unwrap();
+        }
+    }
+}

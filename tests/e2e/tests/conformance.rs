@@ -1,0 +1,69 @@
+//! One table of cases, on every backend of this version: native, through its library, and through the blocking tables
+//! of that library.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cachekit_backend_file::FileBackend;
+use cachekit_conformance::{ByOptions, Harness, Report, run_all};
+use cachekit_e2e::harness::Loaded;
+use cachekit_e2e::{Place, artifacts};
+use cachekit_host::{Plugin, Policy};
+use serde_json::{Value as Json, json};
+
+fn all_pass(name: &str, harness: impl Harness) {
+    let report: Report = run_all(Arc::new(harness), |_| true);
+    let not_asked: Vec<&str> =
+        report.cases.iter().filter(|case| case.skipped_because.is_some()).map(|case| &*case.name).collect();
+    println!("{name}: {} passed, {} failed; not asked: {not_asked:?}", report.passed, report.failed);
+    assert!(report.is_ok(), "{name}\n{report}");
+}
+
+/// A directory of its own for each instance that asks for one.
+fn directories(place: &Place) -> impl Fn() -> Json + Send + Sync + 'static + use<> {
+    let (root, next): (PathBuf, AtomicU32) = (place.path().to_owned(), AtomicU32::new(0));
+    move || json!({ "dir": root.join(format!("isolated-{}", next.fetch_add(1, Ordering::Relaxed))) })
+}
+
+fn loaded(library: &Path, policy: &Policy, place: &Place) -> Loaded {
+    let plugin = Plugin::open(library, policy).unwrap();
+    Loaded::new(plugin, json!({ "dir": place.path().join("shared") }), Box::new(directories(place)))
+}
+
+#[test]
+fn the_file_backend_linked() {
+    let place = Place::new();
+    let options = json!({ "dir": place.path().join("shared") });
+    all_pass("file, linked", ByOptions::<FileBackend>::new(options).with_isolated(directories(&place)));
+}
+
+#[test]
+fn the_file_backend_loaded() {
+    let place = Place::new();
+    all_pass("file, loaded", loaded(artifacts::file_plugin(), &Policy::default(), &place));
+}
+
+#[test]
+fn the_file_backend_loaded_and_called_through_the_blocking_tables() {
+    let place = Place::new();
+    let policy = Policy::default().with_prefer_blocking(true);
+    all_pass("file, loaded, blocking", loaded(artifacts::file_plugin(), &policy, &place));
+}
+
+#[test]
+fn the_file_backend_built_by_another_compiler() {
+    let place = Place::new();
+    let (library, compiler) = artifacts::foreign_file_plugin();
+    println!("built by {compiler}");
+    let plugin = Plugin::open(library, &Policy::default()).unwrap();
+    assert!(plugin.layouts_checked(), "a Rust plugin brings its layouts whatever built it");
+    all_pass("file, another compiler", loaded(library, &Policy::default(), &place));
+}
+
+#[test]
+fn the_memory_plugin_in_c() {
+    let plugin = Plugin::open(artifacts::c_memory(), &Policy::default()).unwrap();
+    let harness = Loaded::new(plugin, json!({}), Box::new(|| json!({}))).with_a_store_per_instance();
+    all_pass("memory, in C", harness);
+}

@@ -1,0 +1,43 @@
+//! One directory, two languages: what the published Python package stores our File backend reads, and the other way
+//! round, live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachekit_backend_file::{FileBackend, FileConfig};
+use cachekit_core::blocking::wait;
+use cachekit_e2e::Place;
+use cachekit_e2e::peers::file_peer;
+use cachekit_plugin::{Backend, Cx, HostServices, Key, Open, Ttl};
+
+#[test]
+fn a_directory_is_shared_with_python() {
+    let place = Place::new();
+    let store = place.path().join("store");
+    let dir = store.to_str().unwrap();
+    let backend: Arc<dyn Backend> = Arc::new(FileBackend::open(FileConfig::new(&store), HostServices::none()).unwrap());
+    let cx = Cx::within(Duration::from_secs(10));
+    let get = |key: &str| wait(async { backend.get(Key::from_wire(key.as_bytes()), &cx).await }).unwrap();
+    let set = |key: &str, value: &'static [u8], ttl| {
+        wait(async { backend.set(Key::from_wire(key.as_bytes()), Bytes::from_static(value), ttl, &cx).await }).unwrap();
+    };
+
+    // Python writes, we read.
+    assert_eq!(file_peer(&[dir, "set", "users:get_user:1", "68656c6c6f", "600"]), "ok");
+    assert_eq!(get("users:get_user:1").as_deref(), Some(&b"hello"[..]));
+    assert_eq!(file_peer(&[dir, "set", "zażółć", "00ff"]), "ok");
+    assert_eq!(get("zażółć").as_deref(), Some(&b"\x00\xff"[..]));
+
+    // We write, Python reads.
+    set("ours", b"\x01\x02", Ttl::Never);
+    set("with a life", b"", Ttl::from_ms(600_000).unwrap());
+    assert_eq!(file_peer(&[dir, "get", "ours"]), "0102");
+    assert_eq!(file_peer(&[dir, "get", "with a life"]), "empty");
+
+    // Deletions are seen on both sides.
+    assert!(wait(async { backend.delete(Key::from_wire(b"users:get_user:1"), &cx).await }).unwrap());
+    assert_eq!(file_peer(&[dir, "get", "users:get_user:1"]), "miss");
+    assert_eq!(file_peer(&[dir, "del", "ours"]), "True");
+    assert_eq!(get("ours"), None);
+}
