@@ -21,55 +21,73 @@ pub(crate) struct Library {
     pub(crate) lifecycle: Mutex<()>,
 }
 
-type Loaded = HashMap<(u64, u64, [u8; 32], String), &'static Library>;
+/// Libraries by device, inode, content and entry, with what was found wrong with those that were refused once they were
+/// loaded: they stay loaded too, and loading them again would not make them better.
+type Loaded = HashMap<(u64, u64, [u8; 32], String), Result<&'static Library, Refusal>>;
 
-/// Libraries by device, inode, content and entry. The loader matches names first, so without this a descriptor number
-/// that is used again would bring back an earlier library.
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// Why a library that is loaded cannot be used.
+#[derive(Debug, Clone)]
+enum Refusal {
+    Entry(String),
+    Contract(String),
+}
 
 impl Library {
     /// Loads a checked file, or finds it loaded.
     pub(crate) fn load(file: PluginFile, sha256: Sha256, identity: &Identity) -> Result<&'static Self, LoadError> {
         let (dev, ino) = file.identity();
+        let path = file.path().to_owned();
         let name = (dev, ino, sha256.0, identity.entry.clone());
         // Held while loading, so that one file is loaded once whatever the number of threads that ask for it.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = loaded.get_or_insert_default();
-        if let Some(library) = loaded.get(&name) {
-            return Ok(library);
-        }
-        let root = root(&file, identity)?;
-        // The path given to the loader names the descriptor: it stays open as long as the library.
-        std::mem::forget(file);
-        let library = Box::leak(Box::new(Self { identity: identity.clone(), root, lifecycle: Mutex::new(()) }));
-        loaded.insert(name, library);
-        Ok(library)
+        let library = match loaded.get(&name) {
+            Some(known) => known.clone(),
+            None => {
+                let handle = open(&file)?;
+                let root = root(&handle, &file, &identity.entry);
+                // The loader knows the library by the name of this descriptor and matches names first: were the number
+                // used again, the next file under it would turn out to be this library. So it stays open, as long as
+                // the library stays loaded, which is for ever.
+                std::mem::forget(file);
+                std::mem::forget(handle);
+                let library = root.map(|root| {
+                    let library = Self { identity: identity.clone(), root, lifecycle: Mutex::new(()) };
+                    &*Box::leak(Box::new(library))
+                });
+                loaded.insert(name, library.clone());
+                library
+            }
+        };
+        library.map_err(|refusal| match refusal {
+            Refusal::Entry(reason) => LoadError::Open { path, reason },
+            Refusal::Contract(reason) => LoadError::Contract { path, reason },
+        })
     }
 }
 
-fn root(file: &PluginFile, identity: &Identity) -> Result<CkPluginV1, LoadError> {
-    let path = || file.path().to_owned();
+fn open(file: &PluginFile) -> Result<Handle, LoadError> {
     // RTLD_NOW: a symbol that nobody has is reported here, not in the middle of a request. RTLD_LOCAL: two plugins
     // with functions of one name do not find each other's.
     // SAFETY: constructors of the library run here; that is what trusting a plugin means. Path, owner, structure,
     // digest and identity were checked.
-    let handle = unsafe { Handle::open(Some(file.descriptor_path()), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| LoadError::Open { path: path(), reason: chain(&error, file) })?;
+    unsafe { Handle::open(Some(file.descriptor_path()), RTLD_NOW | RTLD_LOCAL) }
+        .map_err(|error| LoadError::Open { path: file.path().to_owned(), reason: chain(&error, file) })
+}
+
+fn root(handle: &Handle, file: &PluginFile, entry: &str) -> Result<CkPluginV1, Refusal> {
     // SAFETY: the symbol, if it exists, is the entry function that the contract describes.
-    let entry = unsafe { handle.get::<CkEntryV1>(identity.entry.as_bytes()) }.map(|symbol| *symbol);
-    // Also when something is wrong with it: what ran once cannot be taken back safely.
-    std::mem::forget(handle);
-    let entry = entry.map_err(|error| LoadError::Open {
-        path: path(),
-        reason: format!(
-            "its entry symbol {:?} is missing ({}); is it exported? `export_backend!` and CK_EXPORT do that",
-            identity.entry,
+    let found = unsafe { handle.get::<CkEntryV1>(entry.as_bytes()) }.map_err(|error| {
+        Refusal::Entry(format!(
+            "its entry symbol {entry:?} is missing ({}); is it exported? `export_backend!` and CK_EXPORT do that",
             chain(&error, file)
-        ),
+        ))
     })?;
     // SAFETY: as above.
-    let root = unsafe { entry() };
-    check_root(root).map_err(|reason| LoadError::Contract { path: path(), reason })
+    let root = unsafe { found() };
+    check_root(root).map_err(Refusal::Contract)
 }
 
 fn check_root(root: *const CkPluginV1) -> Result<CkPluginV1, String> {

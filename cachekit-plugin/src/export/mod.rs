@@ -77,12 +77,12 @@ pub use root::{Export, plugin};
 #[macro_export]
 macro_rules! export_backend {
     (id: $id:literal, backend: $backend:ty, powers: [$($power:ident),* $(,)?] $(,)?) => {
-        #[doc(hidden)]
-        pub mod __cachekit_export {
-            #![allow(unsafe_code, unreachable_pub, missing_docs, clippy::needless_update)]
+        // Private, so that the backend may be: an exported symbol needs no visibility.
+        mod __cachekit_export {
+            #![allow(unsafe_code, clippy::needless_update)]
             use super::*;
 
-            pub struct Library;
+            struct Library;
 
             impl $crate::export::Export for Library {
                 type Backend = $backend;
@@ -93,7 +93,7 @@ macro_rules! export_backend {
 
             // The crate's name makes the symbol unique, so that backends can also be linked into one program.
             #[unsafe(export_name = ::core::concat!("cachekit_plugin_v1_", ::core::env!("CARGO_CRATE_NAME")))]
-            pub extern "C" fn entry() -> *const $crate::abi::CkPluginV1 {
+            extern "C" fn entry() -> *const $crate::abi::CkPluginV1 {
                 $crate::export::plugin::<Library>()
             }
 

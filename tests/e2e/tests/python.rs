@@ -17,10 +17,12 @@ fn a_directory_is_shared_with_python() {
     let store = place.path().join("store");
     let dir = store.to_str().unwrap();
     let backend: Arc<dyn Backend> = Arc::new(FileBackend::open(FileConfig::new(&store), HostServices::none()).unwrap());
-    let cx = Cx::within(Duration::from_secs(10));
-    let get = |key: &str| wait(async { backend.get(Key::from_wire(key.as_bytes()), &cx).await }).unwrap();
+    // Made for each call: installing the peer may take its time.
+    let cx = || Cx::within(Duration::from_secs(10));
+    let get = |key: &str| wait(async { backend.get(Key::from_wire(key.as_bytes()), &cx()).await }).unwrap();
     let set = |key: &str, value: &'static [u8], ttl| {
-        wait(async { backend.set(Key::from_wire(key.as_bytes()), Bytes::from_static(value), ttl, &cx).await }).unwrap();
+        wait(async { backend.set(Key::from_wire(key.as_bytes()), Bytes::from_static(value), ttl, &cx()).await })
+            .unwrap();
     };
 
     // Python writes, we read.
@@ -36,7 +38,7 @@ fn a_directory_is_shared_with_python() {
     assert_eq!(file_peer(&[dir, "get", "with a life"]), "empty");
 
     // Deletions are seen on both sides.
-    assert!(wait(async { backend.delete(Key::from_wire(b"users:get_user:1"), &cx).await }).unwrap());
+    assert!(wait(async { backend.delete(Key::from_wire(b"users:get_user:1"), &cx()).await }).unwrap());
     assert_eq!(file_peer(&[dir, "get", "users:get_user:1"]), "miss");
     assert_eq!(file_peer(&[dir, "del", "ours"]), "True");
     assert_eq!(get("ours"), None);
