@@ -1,5 +1,6 @@
 //! `cachekit.toml`.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use toml::Spanned;
 
 use super::{Config, ConfigError, LibraryChoice, Setting, Source, TierChoice, url};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
+
+/// Longest configuration file, bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A parsed file.
 pub(super) struct File {
@@ -237,6 +241,20 @@ impl File {
         let line = self.line_ends.partition_point(|end| *end < field.span().start) + 1;
         Source::File { path: self.path.clone(), line }
     }
+}
+
+/// Reads a regular file of bounded size: a path that names a pipe or a device must neither hang nor fill the memory.
+pub(super) fn read(path: &Path, max: u64) -> std::io::Result<String> {
+    let meta = path.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it has more than {max} bytes")));
+    }
+    Ok(text)
 }
 
 /// Adds options that a URL did not already give.

@@ -10,6 +10,8 @@ mod error;
 mod file;
 mod secret;
 mod show;
+#[cfg(test)]
+mod tests;
 mod url;
 
 use std::collections::BTreeMap;

@@ -40,11 +40,8 @@ impl Services for EngineServices {
                 Err(std::env::VarError::NotUnicode(_)) => Err(format!("the variable {name} is not UTF-8")),
             },
             Some(("file", path)) if path.starts_with('/') => {
-                let size = std::fs::metadata(path).map_err(|error| format!("{path}: {error}"))?.len();
-                if size > MAX_SECRET_BYTES {
-                    return Err(format!("{path} has {size} bytes, a secret at most {MAX_SECRET_BYTES}"));
-                }
-                let secret = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+                let secret = super::file::read(std::path::Path::new(path), MAX_SECRET_BYTES)
+                    .map_err(|error| format!("{path}: {error}"))?;
                 // Editors and `echo` end files with a line break that belongs to no secret.
                 Ok(secret.strip_suffix('\n').unwrap_or(&secret).to_owned())
             }

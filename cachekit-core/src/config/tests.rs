@@ -1,0 +1,326 @@
+//! Every source, every precedence, every mistake with the words that help.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cachekit_conformance::Memory;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{Config, ConfigError, EngineServices, Environment, LibraryChoice, Source, Sources, TierChoice};
+use crate::codec::{Compression, Serializer};
+use crate::tier::registry::Registry;
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    Environment::from_vars(variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+}
+
+fn from_env(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::resolve(&Sources { environment: environment(variables), ..Sources::default() })
+}
+
+fn from_toml(toml: &str) -> Result<Config, ConfigError> {
+    from_both(toml, &[])
+}
+
+fn from_both(toml: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cachekit.toml");
+    fs::write(&file, toml).unwrap();
+    Config::resolve(&Sources { file: Some(file), environment: environment(variables), ..Sources::default() })
+}
+
+/// The error with everything underneath.
+fn words(result: Result<Config, ConfigError>) -> String {
+    let error = result.expect_err("it is refused");
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+const EVERYTHING: &str = r#"
+namespace = "app"
+ttl = "10m"
+deadline = "300ms"
+strict = true
+serializer = "json"
+max_value = "1MiB"
+
+[l1]
+enabled = true
+max_bytes = 1000000
+max_entries = 500
+ttl_cap = "5s"
+
+[compression]
+algorithm = "zstd"
+level = 7
+threshold = "4KiB"
+
+[[tier]]
+backend = "file:///var/cache/app?durability=file"
+[tier.options]
+max_size_mb = 10
+
+[plugins]
+dirs = ["/usr/lib/cachekit/plugins"]
+reflect = "require"
+allow_abort = true
+"#;
+
+#[test]
+fn every_field_of_the_file_arrives_with_its_line() {
+    let config = from_toml(EVERYTHING).unwrap();
+    assert_eq!(config.namespace.value, "app");
+    assert_eq!(config.ttl.value, Some(Duration::from_secs(600)));
+    assert_eq!(config.deadline.value, Some(Duration::from_millis(300)));
+    assert!(config.strict.value && config.plugin_allow_abort.value);
+    assert_eq!(config.serializer.value, Serializer::Json);
+    assert_eq!(config.max_value.value, 1 << 20);
+    assert_eq!((config.l1_max_bytes.value, config.l1_max_entries.value), (1_000_000, Some(500)));
+    assert_eq!(config.l1_ttl_cap.value, Duration::from_secs(5));
+    assert_eq!(config.compression.value, Compression::Zstd { level: 7, threshold: 4096 });
+    assert_eq!(config.plugin_dirs.value, [PathBuf::from("/usr/lib/cachekit/plugins")]);
+    assert_eq!(config.plugin_reflect.value, "require");
+    let Some(TierChoice::Builtin { scheme, options }) = config.tier.value else { panic!() };
+    assert_eq!(scheme, "file");
+    assert_eq!(json!(options), json!({"dir": "/var/cache/app", "durability": "file", "max_size_mb": 10}));
+    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 13)] {
+        assert!(matches!(source, Source::File { line: found, .. } if *found == line), "{source}");
+    }
+}
+
+#[test]
+fn code_beats_environment_beats_file_beats_default() {
+    let toml = "ttl = \"10m\"\n[[tier]]\nbackend = \"file:///from/file\"\n";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cachekit.toml");
+    fs::write(&file, toml).unwrap();
+    let mut sources = Sources { file: Some(file), ..Sources::default() };
+    let dir_of = |config: &Config| match &config.tier.value {
+        Some(TierChoice::Builtin { options, .. }) => options["dir"].as_str().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    };
+
+    let config = Config::resolve(&sources).unwrap();
+    assert_eq!((config.ttl.value, dir_of(&config)), (Some(Duration::from_secs(600)), "/from/file".into()));
+    sources.environment = environment(&[("CACHEKIT_DEFAULT_TTL", "60"), ("CACHEKIT_FILE_CACHE_DIR", "/from/env")]);
+    let config = Config::resolve(&sources).unwrap();
+    assert_eq!((config.ttl.value, dir_of(&config)), (Some(Duration::from_secs(60)), "/from/env".into()));
+    assert_eq!(config.ttl.source, Source::Variable("CACHEKIT_DEFAULT_TTL"));
+    sources.environment = environment(&[("CACHEKIT_BACKEND", "file:///url"), ("CACHEKIT_FILE_CACHE_DIR", "/from/env")]);
+    assert_eq!(dir_of(&Config::resolve(&sources).unwrap()), "/url");
+    sources.backend = Some("file:///from/code".into());
+    let config = Config::resolve(&sources).unwrap();
+    assert_eq!((dir_of(&config), config.tier.source), ("/from/code".into(), Source::Code("--backend")));
+    assert_eq!(Config::resolve(&Sources::default()).unwrap(), Config::default());
+}
+
+#[test]
+fn a_preset_stands_below_what_is_said_in_so_many_words() {
+    let config = from_toml("preset = \"production\"\n").unwrap();
+    assert_eq!(config.deadline.value, Some(Duration::from_millis(250)));
+    assert_eq!(config.ttl.source, Source::Preset("production"));
+    let config = from_toml("preset = \"production\"\nttl = \"1s\"\n").unwrap();
+    assert_eq!(config.ttl.value, Some(Duration::from_secs(1)));
+    assert!(words(from_toml("preset = \"fast\"\n")).contains("minimal, test, dev, production"));
+}
+
+#[test]
+fn mistakes_in_the_file_name_their_field_and_line() {
+    for (toml, expected) in [
+        ("nmespace = \"x\"\n", vec!["nmespace", "unknown field"]),
+        ("[l1]\nmax_mb = 1\n", vec!["max_mb", "unknown field"]),
+        ("[[tier]]\nurl = \"file:///x\"\n", vec!["url", "unknown field"]),
+        ("[plugins]\nrequire = \"hash\"\n", vec!["require", "unknown field"]),
+        ("ttl = 600\n", vec!["ttl", "line 1"]),
+        ("ttl = nan\n", vec!["ttl", "line 1"]),
+        ("\nttl = \"soon\"\n", vec!["ttl", "cachekit.toml:2", "10m"]),
+        ("ttl = \"0s\"\n", vec!["ttl", "zero"]),
+        ("deadline = \"0ms\"\n", vec!["deadline", "zero"]),
+        ("namespace = \"a:b\"\n", vec!["namespace", "colon"]),
+        ("namespace = \"\"\n", vec!["namespace"]),
+        ("serializer = \"pickle\"\n", vec!["serializer", "msgpack, json"]),
+        ("max_value = \"lots\"\n", vec!["max_value", "64KiB"]),
+        ("max_value = 0\n", vec!["max_value", "at least 1"]),
+        ("max_value = -1\n", vec!["max_value"]),
+        ("[l1]\nmax_bytes = 1e400\n", vec!["max_bytes"]),
+        ("[l1]\nmax_entries = 0\n", vec!["l1.max_entries", "l1.enabled"]),
+        ("[compression]\nlevel = 20\n", vec!["compression.level", "1 to 19"]),
+        ("[compression]\nalgorithm = \"lz4\"\nlevel = 1\n", vec!["lz4 has no levels"]),
+        ("[compression]\nalgorithm = \"none\"\nthreshold = 1\n", vec!["nothing is compressed"]),
+        ("[compression]\nalgorithm = \"snappy\"\n", vec!["zstd, lz4, none"]),
+        ("[[tier]]\n", vec!["tier", "name one of"]),
+        ("[[tier]]\nbackend = \"file:///x\"\npath = \"/y.so\"\n", vec!["exclude each other"]),
+        ("[[tier]]\npath = \"y.so\"\n", vec!["not absolute"]),
+        ("[[tier]]\nbackend = \"file:///x\"\nsha256 = \"00\"\n", vec!["sha256 belongs to a plugin"]),
+        (
+            "[[tier]]\nbackend = \"file:///x?max_size_mb=1\"\n[tier.options]\nmax_size_mb = 2\n",
+            vec!["max_size_mb", "different values"],
+        ),
+        ("[[tier]]\nbackend = \"none\"\n[tier.options]\na = 1\n", vec!["takes no options"]),
+        ("[[tier]]\nbackend = \"file:///x\"\n[[tier]]\nbackend = \"file:///y\"\n", vec!["tier", ":3", "one [[tier]]"]),
+        ("[plugins]\ndirs = [\"plugins\"]\n", vec!["plugins.dirs", "not absolute"]),
+        ("[plugins]\nreflect = \"maybe\"\n", vec!["off, warn, require"]),
+        ("ttl = \"10m\"\nttl = \"5m\"\n", vec!["ttl", "duplicate"]),
+        ("this is no toml", vec!["cachekit.toml"]),
+    ] {
+        let text = words(from_toml(toml));
+        for word in expected {
+            assert!(text.contains(word), "{toml:?}: {word:?} is not in {text:?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_the_environment_name_their_variable() {
+    for (name, value, expected) in [
+        ("CACHEKIT_DEFAULT_TTL", "-1", "at least 0"),
+        ("CACHEKIT_DEFAULT_TTL", "nan", "whole number"),
+        ("CACHEKIT_DEFAULT_TTL", "1.5", "whole number"),
+        ("CACHEKIT_L1_MAX_SIZE_MB", "0", "from 1"),
+        ("CACHEKIT_MAX_VALUE_SIZE", "0", "at least 1"),
+        ("CACHEKIT_COMPRESSION_LEVEL", "10", "from 1 to 9"),
+        ("CACHEKIT_ENABLE_COMPRESSION", "perhaps", "neither true nor false"),
+        ("CACHEKIT_BACKEND", "/var/cache", "file:///var/cache"),
+        ("CACHEKIT_FILE_CACHE_DIR", "relative", "absolute"),
+        ("CACHEKIT_REDIS_URL", "redis:localhost:6379", "redis://localhost:6379/0"),
+        ("CACHEKIT_REDIS_URL", "redis/localhost:6379", "redis://localhost:6379/0"),
+    ] {
+        let text = words(from_env(&[(name, value)]));
+        assert!(text.contains(name) && text.contains(expected), "{name}={value}: {text}");
+    }
+    let text = words(from_env(&[("CACHEKIT_FILE_CACHE_DIR", "/x"), ("CACHEKIT_FILE_MAX_SIZE_MB", "many")]));
+    assert!(text.contains("CACHEKIT_FILE_MAX_SIZE_MB") && text.contains("no number"), "{text}");
+}
+
+#[test]
+fn two_selectors_are_an_error_that_names_both_and_a_redis_url_wins_over_all() {
+    let both = [("CACHEKIT_API_KEY", "k"), ("CACHEKIT_FILE_CACHE_DIR", "/x")];
+    let text = words(from_env(&both));
+    assert!(text.contains("CACHEKIT_API_KEY") && text.contains("CACHEKIT_FILE_CACHE_DIR"), "{text}");
+    let mut three = both.to_vec();
+    three.push(("CACHEKIT_REDIS_URL", "redis://h:1/0"));
+    let config = from_env(&three).unwrap();
+    assert_eq!(config.tier.source, Source::Variable("CACHEKIT_REDIS_URL"));
+    assert_eq!(config.warnings.len(), 2);
+}
+
+#[test]
+fn the_unprefixed_redis_url_counts_only_where_nothing_else_chose() {
+    let url = [("REDIS_URL", "redis://h:1/0")];
+    assert_eq!(from_env(&url).unwrap().tier.source, Source::Variable("REDIS_URL"));
+    let config = from_both("[[tier]]\nbackend = \"file:///x\"\n", &url).unwrap();
+    assert!(matches!(config.tier.source, Source::File { .. }));
+}
+
+#[test]
+fn variables_of_the_file_backend_fill_what_a_url_leaves_open() {
+    let variables = [("CACHEKIT_FILE_MAX_SIZE_MB", "7"), ("CACHEKIT_FILE_MAX_ENTRY_COUNT", "200")];
+    let mut sources = Sources { environment: environment(&variables), ..Sources::default() };
+    sources.backend = Some("file:///x?max_size_mb=3".into());
+    let Some(TierChoice::Builtin { options, .. }) = Config::resolve(&sources).unwrap().tier.value else { panic!() };
+    assert_eq!(json!(options), json!({"dir": "/x", "max_size_mb": 3, "max_entry_count": 200}));
+}
+
+#[test]
+fn wrong_prefixes_and_unknown_variables_draw_a_warning_that_names_the_right_one() {
+    let config =
+        from_env(&[("CACHE_REDIS_URL", "redis://h"), ("CACHEKIT_COLOUR", "red"), ("CACHE_DIR", "/x")]).unwrap();
+    let all: Vec<&str> = config.warnings.iter().map(|warning| warning.0.as_str()).collect();
+    assert!(all.iter().any(|text| text.contains("CACHEKIT_REDIS_URL")), "{all:?}");
+    assert!(all.iter().any(|text| text.contains("CACHEKIT_COLOUR")), "{all:?}");
+    assert_eq!(all.len(), 2, "other software's CACHE_DIR is nobody's business: {all:?}");
+}
+
+#[test]
+fn empty_variables_are_unset_and_zero_is_no_expiry() {
+    assert_eq!(from_env(&[("CACHEKIT_BACKEND", ""), ("CACHEKIT_DEFAULT_TTL", "")]).unwrap().tier.value, None);
+    assert_eq!(from_env(&[("CACHEKIT_DEFAULT_TTL", "0")]).unwrap().ttl.value, None);
+}
+
+#[test]
+fn a_named_file_must_exist_and_a_default_one_need_not() {
+    let absent = Some(PathBuf::from("/nowhere/cachekit.toml"));
+    let error = Config::resolve(&Sources { file: absent.clone(), ..Sources::default() }).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }));
+    assert!(Config::resolve(&Sources { default_file: absent, ..Sources::default() }).is_ok());
+    assert!(words(from_env(&[("CACHEKIT_CONFIG", "/dev/zero")])).contains("regular file"));
+    let text = words(from_env(&[("CACHEKIT_CONFIG", "/nowhere/x.toml")]));
+    assert!(text.contains("/nowhere/x.toml"), "{text}");
+}
+
+#[test]
+fn a_registered_backend_opens_and_an_unknown_one_is_an_error_that_lists_what_there_is() {
+    let registry = Registry::default().with::<Memory>("memory");
+    let open = |url: &str| {
+        let config = Config::resolve(&Sources { backend: Some(url.into()), ..Sources::default() }).unwrap();
+        config.builder(&registry, EngineServices::shared()).map(|_| ())
+    };
+    let error = open("redis://localhost").unwrap_err().to_string();
+    assert!(error.contains("redis://") && error.contains("memory") && error.contains("--backend"), "{error}");
+    assert!(open("none").is_ok());
+}
+
+#[test]
+fn a_plugin_is_named_by_path_or_by_id() {
+    let config =
+        from_toml("[[tier]]\npath = \"/opt/x.so\"\nsha256 = \"00\"\n[tier.options]\na = [1, \"b\"]\n").unwrap();
+    let Some(TierChoice::Plugin { library, sha256, options }) = &config.tier.value else { panic!() };
+    assert_eq!(*library, LibraryChoice::Path("/opt/x.so".into()));
+    assert_eq!((sha256.as_deref(), json!(options)), (Some("00"), json!({"a": [1, "b"]})));
+    #[cfg(feature = "dynamic-plugins")]
+    {
+        let error = config.open_tier(&Registry::default(), EngineServices::shared()).err().unwrap().to_string();
+        assert!(error.contains("sha256") && error.contains("64 hex digits"), "{error}");
+        let config = from_toml("[[tier]]\nplugin = \"acme.store\"\n").unwrap();
+        let error = config.open_tier(&Registry::default(), EngineServices::shared()).err().unwrap().to_string();
+        assert!(error.contains("[plugins] dirs"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_shown_says_where_it_came_from() {
+    let shown = from_both("ttl = \"10m\"\n", &[("CACHEKIT_L1_MAX_SIZE_MB", "5")]).unwrap().show();
+    assert!(shown["ttl"].source.ends_with("cachekit.toml:1"), "{:?}", shown["ttl"]);
+    assert_eq!(shown["ttl"].value, json!("10m"));
+    assert_eq!(shown["l1.max_bytes"].source, "environment CACHEKIT_L1_MAX_SIZE_MB");
+    assert_eq!(shown["namespace"].source, "default");
+}
+
+#[test]
+fn secrets_are_resolved_by_reference_only() {
+    use cachekit_plugin::open::Services;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    fs::write(&file, "hunter2\n").unwrap();
+    assert_eq!(EngineServices.secret(&format!("file:{}", file.display())).unwrap(), "hunter2");
+    for wrong in ["hunter2", "env:", "file:relative", "http://x", "env:CACHEKIT_NO_SUCH_VARIABLE"] {
+        assert!(EngineServices.secret(wrong).is_err(), "{wrong}");
+    }
+    fs::write(&file, vec![b'x'; 100_000]).unwrap();
+    assert!(EngineServices.secret(&format!("file:{}", file.display())).unwrap_err().contains("more than"));
+    assert!(EngineServices.secret("file:/dev/zero").unwrap_err().contains("regular file"));
+}
+
+proptest! {
+    /// Any text as a file and any value of any variable: a configuration or a typed error, never a panic.
+    #[test]
+    fn nothing_panics(toml in "(?s).{0,200}", name in 0..super::KNOWN_VARIABLES.len(), value in ".{0,40}", url in ".{0,60}") {
+        let _ = from_both(&toml, &[(super::KNOWN_VARIABLES[name], &value)]);
+        let _ = Config::resolve(&Sources { backend: Some(url), ..Sources::default() });
+    }
+
+    /// The same for files that are nearly right.
+    #[test]
+    fn nearly_right_files_do_not_panic(at in 0..EVERYTHING.len(), with in ".{0,3}", cut in 0..20_usize) {
+        let end = (at + cut).min(EVERYTHING.len());
+        let _ = from_toml(&format!("{}{with}{}", &EVERYTHING[..at], &EVERYTHING[end..]));
+    }
+}
