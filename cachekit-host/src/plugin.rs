@@ -54,8 +54,7 @@ fn identity(file: &PluginFile, elf: &elf::Elf, policy: &Policy) -> Result<Identi
         (Some(note), _) => Identity::parse(note).map_err(refuse),
         (None, Some(entry)) => Ok(Identity::nameless(entry)),
         (None, None) => Err(refuse(
-            "it has no identity note, so it is no cachekit plugin (`export_backend!` and CK_PLUGIN_NOTE write one; \
-             naming its entry symbol lifts this for development)"
+            "it has no identity note, so it is no cachekit plugin (`export_backend!` and CK_PLUGIN_NOTE write one)"
                 .into(),
         )),
     }

@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 
 use bytes::Bytes;
-use cachekit_abi::{CK_DEADLINE_NEVER, CkBuf, CkCallOpt, CkError, CkItem, CkOut, CkSlice, CkVersion};
+use cachekit_abi::{CK_DEADLINE_NEVER, CK_E_INTERNAL, CkBuf, CkCallOpt, CkError, CkItem, CkOut, CkSlice, CkVersion};
 use cachekit_plugin::{BackendError, Cx, Kind, Operation, Version, raw};
 
 /// What is asked.
@@ -107,7 +107,8 @@ impl Items {
                 let owned = &keys[at..at + key.len()];
                 at += key.len();
                 let (value, ttl_ms) = value.map_or((CkBuf::EMPTY, 0), |(value, ttl_ms)| (raw::give(value), ttl_ms));
-                item(raw::slice_of(owned), value, ttl_ms)
+                // What the plugin leaves unanswered must not look like a success.
+                CkItem { status: CK_E_INTERNAL, ..item(raw::slice_of(owned), value, ttl_ms) }
             })
             .collect();
         Self { items, _keys: keys }

@@ -35,3 +35,8 @@ pub use sources::{embedded, embedded_tier};
 
 #[cfg(feature = "dynamic-plugins")]
 pub use cachekit_core::tier::plugin::libraries;
+
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

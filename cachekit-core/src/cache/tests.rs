@@ -513,6 +513,27 @@ async fn a_slow_read_does_not_fill_l1_with_what_was_overwritten() {
 }
 
 #[tokio::test]
+async fn a_read_that_began_during_a_write_does_not_fill_l1_with_the_older_value() {
+    let bench = Bench::new();
+    let (cache, hold_get, hold_set) = gated(&bench);
+    bench.cache().set("k", &1_u32).await.unwrap();
+    hold_set.close();
+    let slow = cache.clone();
+    let writer = tokio::spawn(async move { slow.set("k", &2_u32).await });
+    hold_set.arrived.notified().await;
+    // The write was announced, but has not landed: this read still sees the older value.
+    hold_get.close();
+    let slow = cache.clone();
+    let reader = tokio::spawn(async move { slow.get::<u32>("k").await });
+    hold_get.arrived.notified().await;
+    hold_set.open.notify_one();
+    writer.await.unwrap().unwrap();
+    hold_get.open.notify_one();
+    reader.await.unwrap().unwrap();
+    assert_eq!(*cache.get::<u32>("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_deletion_waits_for_the_write_it_overtakes() {
     let bench = Bench::new();
     let (cache, _, hold_set) = gated(&bench);
@@ -588,35 +609,38 @@ async fn no_read_goes_back_behind_a_finished_write() {
         .l1(L1Config::with_max_bytes(1 << 20))
         .build()
         .unwrap();
-    // Per key the newest finished sequence number; writers of one key take turns so that numbers grow.
-    let newest: Arc<Vec<std::sync::atomic::AtomicU64>> = Arc::new((0..KEYS).map(|_| 0.into()).collect());
+    // Per key what the source of truth holds, which changes before the cache is told, and the newest number that the
+    // cache was told of; writers of one key take turns so that numbers grow.
+    let numbers = || -> Arc<Vec<std::sync::atomic::AtomicU64>> { Arc::new((0..KEYS).map(|_| 0.into()).collect()) };
+    let (source, finished) = (numbers(), numbers());
     let writing: Arc<Vec<Mutex<u64>>> = Arc::new((0..KEYS).map(|_| Mutex::new(0)).collect());
     let mut tasks = Vec::new();
     for seed in 0..8_u64 {
-        let (cache, newest, writing) = (cache.clone(), Arc::clone(&newest), Arc::clone(&writing));
+        let (cache, source, finished) = (cache.clone(), Arc::clone(&source), Arc::clone(&finished));
+        let writing = Arc::clone(&writing);
         tasks.push(tokio::spawn(async move {
             for round in 0..ROUNDS {
                 let dice = (seed * ROUNDS + round).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
                 let (key, act) = ((dice % KEYS as u64) as usize, dice / 64 % 8);
-                let floor = newest[key].load(Ordering::SeqCst);
+                let floor = finished[key].load(Ordering::SeqCst);
                 let name = format!("k{key}");
                 match act {
                     0 => {
                         let mut sequence = writing[key].lock().await;
                         *sequence += 1;
+                        source[key].store(*sequence, Ordering::SeqCst);
                         cache.set(&name, &*sequence).await.unwrap();
-                        newest[key].store(*sequence, Ordering::SeqCst);
+                        finished[key].store(*sequence, Ordering::SeqCst);
                     }
                     1 => {
                         // A deletion counts as a write whose value nobody may see.
                         let mut sequence = writing[key].lock().await;
                         *sequence += 1;
+                        source[key].store(*sequence, Ordering::SeqCst);
                         cache.delete(&name).await.unwrap();
-                        newest[key].store(*sequence, Ordering::SeqCst);
+                        finished[key].store(*sequence, Ordering::SeqCst);
                     }
                     2 => {
-                        // What a loader reads from its source is at least what was finished when it began.
-                        let source = Arc::clone(&newest);
                         let load = async || source[key].load(Ordering::SeqCst);
                         let seen = *cache.get_or_load(&name, load).await.unwrap();
                         assert!(seen >= floor, "get_or_load saw {seen} after {floor} was written");
@@ -667,7 +691,9 @@ async fn a_store_that_cannot_list_says_so_and_batches_are_emulated() {
     let bench = Bench::new();
     let cache = bench.over(Arc::new(Opaque(bench.store.clone())));
     cache.set_many(&[("a", 1_u32), ("b", 2)], SetOptions::default()).await.unwrap();
+    cache.set_many(&[("twice", 1_u32), ("twice", 2)], SetOptions::default()).await.unwrap();
     let elsewhere = bench.over(Arc::new(Opaque(bench.store.clone())));
+    assert_eq!(*elsewhere.get::<u32>("twice").await.unwrap().unwrap(), 2);
     let found = elsewhere.get_many::<u32, _>(&["a", "x", "b"]).await.unwrap();
     assert_eq!(found.iter().filter(|value| value.is_some()).count(), 2);
     assert!(cache.touch("a", SetOptions::default().with_ttl(Duration::from_secs(1))).await.unwrap());

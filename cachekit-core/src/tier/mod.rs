@@ -112,7 +112,11 @@ impl Tier {
     ) -> Result<Answers<()>, BackendError> {
         let Some(batch) = self.backend.batch() else {
             let sets = items.iter().map(|(wire, stored, ttl)| self.set(wire, stored.clone(), *ttl, deadline));
-            return Ok(stream::iter(sets).buffered(EMULATED_IN_FLIGHT).collect().await);
+            // A key that stands twice must end with its last value, so its writes must not overtake each other.
+            let mut keys: Vec<&[u8]> = items.iter().map(|(wire, ..)| wire.as_bytes()).collect();
+            keys.sort_unstable();
+            let in_flight = if keys.windows(2).any(|pair| pair[0] == pair[1]) { 1 } else { EMULATED_IN_FLIGHT };
+            return Ok(stream::iter(sets).buffered(in_flight).collect().await);
         };
         let cx = Cx::new(deadline);
         let wires: Vec<&WireKey> = items.iter().map(|(wire, ..)| *wire).collect();
