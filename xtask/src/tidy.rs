@@ -37,6 +37,7 @@ const NO_NETWORK: &[&str] = &["reqwest", "hyper", "redis", "memcache", "openssl"
 pub(crate) fn check(root: &Path) -> Result<()> {
     let mut wrong = Vec::new();
     dependencies(&mut wrong)?;
+    lock_file(&fs::read_to_string(root.join("Cargo.lock")).context("Cargo.lock is part of the project")?, &mut wrong);
     let files = tracked(root)?;
     for file in &files {
         source(root, file, &mut wrong)?;
@@ -78,12 +79,25 @@ fn dependencies(wrong: &mut Vec<String>) -> Result<()> {
             if networked && ["cachekit-abi", "cachekit-plugin", "cachekit-host", "cachekit-core"].contains(&name) {
                 wrong.push(format!("{name}: has no network client, so not {on}"));
             }
-            if ["openssl", "openssl-sys", "native-tls"].contains(&on) {
-                wrong.push(format!("{name}: {on} is banned, use rustls"));
-            }
         }
     }
     Ok(())
+}
+
+/// What must not come in by any path.
+const BANNED: &[(&str, &str)] = &[
+    ("openssl-sys", "use rustls"),
+    ("native-tls", "use rustls"),
+    ("moka", "peers belong into benches-compare"),
+    ("cachekit-rs", "peers belong into benches-compare"),
+];
+
+fn lock_file(lock: &str, wrong: &mut Vec<String>) {
+    for (name, instead) in BANNED {
+        if lock.lines().any(|line| line == format!("name = \"{name}\"")) {
+            wrong.push(format!("Cargo.lock: {name} is banned, {instead}"));
+        }
+    }
 }
 
 fn source(root: &Path, file: &Path, wrong: &mut Vec<String>) -> Result<()> {
@@ -153,13 +167,14 @@ mod tests {
         put("a/src/utils.rs", "fn headless() {}\n");
         put("a/src/test.rs", concat!("//! Head.\n#[ig", "nore]\n"));
         let mut wrong = Vec::new();
+        lock_file("[[package]]\nname = \"openssl-sys\"\n", &mut wrong);
         for file in ["a/src/lib.rs", "a/src/utils.rs", "a/src/test.rs"] {
             source(dir.path(), Path::new(file), &mut wrong).unwrap();
         }
         let all = wrong.join("\n");
-        for word in ["forbid(unsafe_code)", "room", "without a `//!`", "ignored"] {
+        for word in ["forbid(unsafe_code)", "room", "without a `//!`", "ignored", "openssl-sys is banned"] {
             assert!(all.contains(word), "{word} is not in\n{all}");
         }
-        assert_eq!(wrong.len(), 4, "{all}");
+        assert_eq!(wrong.len(), 5, "{all}");
     }
 }

@@ -1,3 +1,5 @@
+//! The reference store: its powers, its clock, its bound.
+
 use super::*;
 use crate::drive::finish;
 
