@@ -587,6 +587,22 @@ async fn without_l1_every_read_asks_the_store() {
     assert_eq!(cache.stats().l1, None);
 }
 
+#[tokio::test]
+async fn an_entry_is_shown_with_its_times_and_checked_like_a_value() {
+    let bench = Bench::new();
+    let cache = bench.strict();
+    cache.set_with("ada", &ada(), SetOptions::default().with_ttl(Duration::from_secs(60))).await.unwrap();
+    let entry = cache.entry("ada").await.unwrap().unwrap();
+    assert_eq!(entry.decode::<User>().unwrap(), ada());
+    assert_eq!(entry.meta().times.expires_ms - entry.meta().times.created_ms, 60_000);
+    assert!(cache.entry("bob").await.unwrap().is_none());
+    let (tier, cx) = (cache.tier().unwrap().backend(), cachekit_plugin::Cx::within(Duration::from_secs(1)));
+    let stored = tier.get(cachekit_plugin::Key::from_wire(b"ck:default:ada"), &cx).await.unwrap().unwrap();
+    let moved = cachekit_plugin::Key::from_wire(b"ck:default:eve");
+    tier.set(moved, stored, Ttl::Never, &cx).await.unwrap();
+    assert!(matches!(cache.entry("eve").await, Err(Error::Refused(crate::codec::Refusal::WrongKey))));
+}
+
 #[test]
 fn a_program_without_a_runtime_caches() {
     let bench = Bench::new();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
 
 use super::{At, Cache, Entry, SetOptions};
-use crate::codec::{Envelope, RetimeError, Times};
+use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::key::strip;
@@ -75,6 +75,23 @@ impl Cache {
             Ttl::Ms(_) if times.expires_ms <= self.engine.clock.unix_ms() => None,
             left => Some(left),
         })
+    }
+
+    /// The entry of `key` in the second tier, checked, with its times and its payload: for tools that show what they do
+    /// not know the type of. L1 is not asked and not filled.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub async fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Opened>, Error> {
+        let at = self.at(key.as_ref())?;
+        let Some(tier) = &self.engine.tier else { return Ok(None) };
+        let stored = match self.count_failure(tier.get(&at.wire, self.deadline()).await) {
+            Ok(Some(stored)) => stored,
+            Err(error) if self.engine.settings.strict => return Err(error.into()),
+            Ok(None) | Err(_) => return Ok(None),
+        };
+        let opened = self.judge(self.engine.codec.open(&stored, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
+        Ok(opened.filter(|opened| opened.freshness() == Freshness::Fresh))
     }
 
     /// Gives `key` a new life from now; `false` if it is absent. The default options give it the cache's default life.

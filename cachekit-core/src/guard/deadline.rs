@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 /// Runs `work` until it is done or the deadline passes; then it is dropped, which cancels it.
 ///
 /// Work that is done at once, as it is with an in-process store or a warm file, arms no timer.
-pub(crate) async fn within<T>(
+pub async fn within<T>(
     deadline: Deadline,
     operation: Operation,
     work: impl Future<Output = Result<T, BackendError>>,

@@ -1,4 +1,4 @@
 //! What stands between the first tier and the second: nothing here knows values, everything here bounds time and load.
 
-pub(crate) mod deadline;
+pub mod deadline;
 pub(crate) mod flight;
