@@ -1,0 +1,41 @@
+//! What the configuration says, and whether it works.
+
+use serde_json::{Value as Json, json};
+
+use super::store::ask;
+use crate::cli::ConfigCommand;
+use crate::exit::{Failure, Outcome};
+use crate::output::Output;
+use crate::session::{self, Session};
+
+pub(super) fn config(command: &ConfigCommand, session: &Session) -> Result<Outcome, Failure> {
+    let config = session.config()?;
+    match command {
+        ConfigCommand::Show => show(&config, session.output),
+        // Health is asked of the store as every command of this program would use it.
+        ConfigCommand::Check => {
+            let cache = session::open(config)?;
+            let outcome = ask(&cache, session.output)?;
+            cache.blocking().close()?;
+            Ok(outcome)
+        }
+    }
+}
+
+/// The settings as an application would get them, not as this program bends them for itself.
+fn show(config: &cachekit::Config, output: Output) -> Result<Outcome, Failure> {
+    let settings = config.show();
+    if output.is_json() {
+        let warnings: Vec<&str> = config.warnings.iter().map(|warning| &*warning.0).collect();
+        output.document(&json!({ "settings": settings, "warnings": warnings }))?;
+        return Ok(Outcome::Done);
+    }
+    let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let name_width = settings.keys().map(|name| name.len()).max().unwrap_or(0);
+    let lines = settings
+        .iter()
+        .map(|(name, shown)| format!("{name:name_width$} = {}  ({})\n", text(&shown.value), shown.source))
+        .collect::<String>();
+    output.bytes(lines.as_bytes())?;
+    Ok(Outcome::Done)
+}

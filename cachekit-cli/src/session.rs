@@ -1,0 +1,74 @@
+//! From the options to an open cache.
+//!
+//! The program differs from an application in three settings, and nowhere else: reads are strict, because an outage must
+//! not look like a miss; there is no L1, because the process ends before it could serve anything; and with nothing
+//! configured the store is a directory in the user's cache directory, because L1 alone would keep nothing.
+
+use std::path::{Path, PathBuf};
+
+use cachekit::config::EngineServices;
+use cachekit::{Cache, Config, Environment, Source, Sources, TierChoice};
+
+use crate::cli::Global;
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// One run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    global: Global,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global, output: Output) -> Self {
+        Self { global, output }
+    }
+
+    /// The configuration, its store chosen. What is odd about it goes to stderr.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let mut config = Config::resolve(&Sources {
+            file: self.global.config.clone(),
+            default_file: cachekit::user_config_file(),
+            environment: Environment::from_vars(std::env::vars_os()),
+            preset: self.global.preset.clone(),
+            backend: self.global.backend.clone(),
+            namespace: self.global.namespace.clone(),
+        })?;
+        for warning in &config.warnings {
+            self.output.warn(&warning.0);
+        }
+        if config.tier.value.is_none() {
+            let source = Source::Code("nothing is configured: the user's cache directory");
+            config.tier.set(Some(cachekit::embedded_tier()?), source);
+        }
+        Ok(config)
+    }
+
+    /// Opens the cache, does the work and closes the cache in order: a store may keep writes back until then.
+    pub(crate) fn with_cache<T>(&self, work: impl FnOnce(&Cache) -> Result<T, Failure>) -> Result<T, Failure> {
+        let cache = open(self.config()?)?;
+        let done = work(&cache)?;
+        cache.blocking().close()?;
+        Ok(done)
+    }
+}
+
+/// Opens the cache of a configuration as this program uses it.
+pub(crate) fn open(mut config: Config) -> Result<Cache, Failure> {
+    if config.tier.value.as_ref().is_none_or(|tier| *tier == TierChoice::None) {
+        let source = &config.tier.source;
+        return Err(Failure::Usage(format!("this command needs a store, and the configuration ({source}) names none")));
+    }
+    let program = Source::Code("the program");
+    config.strict.set(true, program.clone());
+    config.l1_enabled.set(false, program);
+    let builder = config.builder(&cachekit::built_in(), EngineServices::shared())?;
+    Ok(builder.build()?)
+}
+
+/// The file that a path on the command line leads to. The user's own hand may be relative and follow links; a
+/// configuration may not.
+pub(crate) fn resolved(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(Failure::io(format!("{path:?} cannot be found")))
+}
