@@ -77,7 +77,9 @@ impl Step {
         match self {
             Self::Byte(expected) => byte == *expected,
             Self::Any | Self::Run => true,
-            Self::Set { ranges, negated } => ranges.iter().any(|(low, high)| (*low..=*high).contains(&byte)) != *negated,
+            Self::Set { ranges, negated } => {
+                ranges.iter().any(|(low, high)| (*low..=*high).contains(&byte)) != *negated
+            }
         }
     }
 }

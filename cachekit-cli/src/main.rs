@@ -52,10 +52,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     // The option is not parsed when something else could not be; what stands behind `--` is another program's.
     let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
     if json {
+        // What is wrong ends with the first empty line; hints and usage follow.
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first);
-        output::print_error_document("usage", message);
+        let message = text.split("\n\n").next().unwrap_or_default();
+        output::print_error_document("usage", message.strip_prefix("error: ").unwrap_or(message));
     }
     ExitCode::from(exit::Class::Usage.code())
 }

@@ -24,10 +24,10 @@ pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
     Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,
 };
+pub use cachekit_core::guard::deadline::within;
 pub use cachekit_core::l1::L1Config;
 pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
-pub use cachekit_core::guard::deadline::within;
 pub use cachekit_core::{blocking, clock, codec, config, key};
 pub use cachekit_plugin as plugin;
 pub use sources::{built_in, from_env, from_file, open, user_cache_dir, user_config_file};

@@ -85,7 +85,9 @@ pub(super) fn set(args: &SetArgs, session: &Session) -> Result<Outcome, Failure>
     let cache = session::open(config)?.blocking();
     cache.set_bytes(args.key.as_bytes(), &value, options(&args.life))?;
     cache.close()?;
-    session.output.only_json(|| json!({ "key": escaped(args.key.as_bytes()), "stored": true, "bytes": value.len() }))?;
+    session
+        .output
+        .only_json(|| json!({ "key": escaped(args.key.as_bytes()), "stored": true, "bytes": value.len() }))?;
     Ok(Outcome::Done)
 }
 

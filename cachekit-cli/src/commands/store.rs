@@ -204,7 +204,8 @@ pub(super) fn ask(cache: &Cache, output: Output) -> Result<Outcome, Failure> {
     match cache.blocking().health().tier {
         Some(Ok(health)) => {
             let state = if health.healthy { "healthy" } else { "not healthy" };
-            output.either(|| json!(health), &format!("{}: {state}, {:.3} ms", health.backend_type, health.latency_ms))?;
+            output
+                .either(|| json!(health), &format!("{}: {state}, {:.3} ms", health.backend_type, health.latency_ms))?;
             Ok(if health.healthy { Outcome::Done } else { Outcome::Bad(Class::Unavailable) })
         }
         Some(Err(error)) => {

@@ -89,7 +89,8 @@ fn tell_duplicates(found: &mut [Found]) {
         let Some(inspection) = &found.inspection else { continue };
         let id = &inspection.identity.id;
         if count.get(id).is_some_and(|count| *count > 1) && found.problem.is_none() {
-            found.problem = Some(format!("several libraries have the id {id}; remove all but one, or name one by path"));
+            found.problem =
+                Some(format!("several libraries have the id {id}; remove all but one, or name one by path"));
         }
     }
 }

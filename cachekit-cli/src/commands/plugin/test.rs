@@ -142,7 +142,10 @@ fn wait_until(child: &mut Child, deadline: Instant) -> std::io::Result<Option<Ex
 
 fn judge(case: &'static Case, status: Option<ExitStatus>, output: &[u8]) -> CaseResult {
     let Some(status) = status else {
-        return CaseResult::failed(case, format!("its process hung and was killed after {:?}", case.time_limit + GRACE));
+        return CaseResult::failed(
+            case,
+            format!("its process hung and was killed after {:?}", case.time_limit + GRACE),
+        );
     };
     if let Some(signal) = status.signal() {
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");

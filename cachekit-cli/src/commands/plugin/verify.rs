@@ -40,6 +40,9 @@ pub(super) fn verify(library: &Path, sha256: Option<&str>, session: &Session) ->
     if session.output.is_json() {
         session.output.document(&document)?;
     } else {
+        // For people the names of the options are enough.
+        let options = schema.as_ref().and_then(|schema| schema["properties"].as_object()).map(|options| options.keys());
+        document["schema"] = json!(options.map(|names| names.collect::<Vec<_>>()));
         session.output.bytes(table(&document).as_bytes())?;
     }
     Ok(Outcome::Done)

@@ -34,6 +34,8 @@ pub(super) struct Ended {
     pub(super) stderr: Option<Vec<u8>>,
     /// Whether the limit is why.
     pub(super) too_large: bool,
+    /// Whether somebody wanted it to end before it did: then what it wrote may be half of something.
+    pub(super) interrupted: bool,
 }
 
 impl Ended {
@@ -64,14 +66,17 @@ fn follow(mut child: Child, mut signals: Signals, streams: Streams) -> Result<En
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let kept = Kept { bytes: AtomicU64::new(0), overflowed: AtomicBool::new(false), max_bytes: streams.max_bytes };
     let pid = Mutex::new(Some(Pid::from_child(&child)));
+    let interrupted = AtomicBool::new(false);
     let handle = signals.handle();
     let (stdout, stderr, status) = std::thread::scope(|scope| {
         scope.spawn(|| {
             for signal in signals.forever() {
+                interrupted.store(true, Ordering::Relaxed);
                 forward(signal, &pid);
             }
         });
-        let out = scope.spawn(|| stdout.map_or(Some(Vec::new()), |pipe| tee(pipe, streams.live, std::io::stdout, &kept)));
+        let out =
+            scope.spawn(|| stdout.map_or(Some(Vec::new()), |pipe| tee(pipe, streams.live, std::io::stdout, &kept)));
         let err = stderr.map_or(Some(Vec::new()), |pipe| tee(pipe, streams.live, std::io::stderr, &kept));
         let out = out.join().unwrap_or(None);
         let status = reap(&mut child, &pid);
@@ -81,7 +86,8 @@ fn follow(mut child: Child, mut signals: Signals, streams: Streams) -> Result<En
     let status = status.map_err(Failure::io("the command cannot be waited for"))?;
     let too_large = kept.overflowed.load(Ordering::Relaxed);
     let exit_code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(Ended { exit_code, signal: status.signal(), stdout, stderr, too_large })
+    let interrupted = interrupted.into_inner();
+    Ok(Ended { exit_code, signal: status.signal(), stdout, stderr, too_large, interrupted })
 }
 
 /// Waits for the end. The process is a zombie, and its number its own, until nobody can signal it any more.

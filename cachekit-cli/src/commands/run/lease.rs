@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use blake2::{Blake2b, Digest, digest::consts::U32};
-use cachekit::{Cache, Error};
 use cachekit::key::Namespace;
+use cachekit::{Cache, Error};
 use cachekit_plugin::{Backend, BackendError, Key, Operation};
 
 use super::super::raw::Store;

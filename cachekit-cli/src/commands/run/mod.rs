@@ -184,7 +184,7 @@ impl Job<'_> {
             }
             return false;
         };
-        if self.args.success_only && *exit_code != 0 {
+        if ended.interrupted || (self.args.success_only && *exit_code != 0) {
             return false;
         }
         let recorded = Recorded { exit_code: *exit_code, stdout: stdout.clone(), stderr: stderr.clone() };

@@ -1,0 +1,111 @@
+//! Where settings come from, and the mistakes people make with them.
+
+use crate::program::{Home, Ran};
+
+#[test]
+fn every_setting_is_shown_with_its_source() {
+    let home = Home::new();
+    let path = home.write(".config/cachekit/cachekit.toml", "\nnamespace = \"fromfile\"\nttl = \"5m\"\n");
+    let mut command = home.command(["config", "show", "--json"]);
+    let ran: Ran = command.env("CACHEKIT_DEFAULT_TTL", "60").output().unwrap().into();
+    let settings = ran.expect(0).json()["settings"].clone();
+    assert_eq!(settings["namespace"]["value"], "fromfile");
+    assert_eq!(settings["namespace"]["source"], format!("{}:2", path.display()));
+    assert_eq!(settings["ttl"]["value"], "1m");
+    assert_eq!(settings["ttl"]["source"], "environment CACHEKIT_DEFAULT_TTL");
+    assert_eq!(settings["deadline"]["source"], "default");
+    assert!(settings["tier"]["source"].as_str().unwrap().contains("nothing is configured"));
+    let overridden = home.run(["config", "show", "--namespace", "cli", "--json"]).json();
+    assert_eq!(overridden["settings"]["namespace"]["source"], "--namespace");
+    assert!(home.run(["config", "show"]).expect(0).out().contains("namespace           = fromfile"));
+}
+
+#[test]
+fn settings_change_what_the_program_does() {
+    let home = Home::new();
+    home.run(["--preset", "production", "set", "k", "v"]).expect(0);
+    let left: f64 = home.run(["ttl", "k"]).expect(0).out().trim().parse().unwrap();
+    assert!(left <= 600.0, "{left}");
+    home.run(["--preset", "production", "set", "k", "v", "--no-expiry"]).expect(0);
+    assert_eq!(home.run(["ttl", "k"]).expect(0).out(), "never\n");
+}
+
+#[test]
+fn the_store_of_the_command_line_wins_over_the_environment() {
+    let home = Home::new();
+    let (a, b) = (home.path().join("a"), home.path().join("b"));
+    let url = format!("file://{}", b.display());
+    let mut command = home.command(["--backend", &url, "set", "k", "v"]);
+    command.env("CACHEKIT_BACKEND", format!("file://{}", a.display()));
+    assert!(command.status().unwrap().success());
+    assert!(b.exists() && !a.exists());
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let home = Home::new();
+    let toml = "[[tier]]\npath = \"/opt/store.so\"\noptions = { token = \"hunter2\", table = \"cache\" }\n";
+    let config = home.write("c.toml", toml);
+    for json in [&["--json"][..], &[]] {
+        let args = ["--config", config.to_str().unwrap(), "config", "show"];
+        let ran = home.run(args.iter().chain(json)).expect(0);
+        assert!(!ran.out().contains("hunter2") && ran.out().contains("cache"), "{}", ran.out());
+    }
+}
+
+#[track_caller]
+fn refused(home: &Home, toml: &str, tells: &[&str]) {
+    let config = home.write("c.toml", toml);
+    let args = ["--config", config.to_str().unwrap(), "get", "k"];
+    let ran = home.run(args).expect(2);
+    for tell in tells.iter().chain(&["c.toml"]) {
+        assert!(ran.err.contains(tell), "{toml:?} should tell {tell:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn mistakes_in_the_file_are_named_with_their_line() {
+    let home = Home::new();
+    refused(&home, "namespace = \"a\"\nnamespase = \"b\"\n", &["line 2", "namespase", "namespace"]);
+    refused(&home, "\n\nttl = \"soon\"\n", &["c.toml:3", "soon", "10m"]);
+    refused(&home, "ttl = 5\n", &["line 1"]);
+    refused(&home, "[[tier]]\nbackend = \"file:///a\"\npath = \"/b.so\"\n", &["exclude each other"]);
+    refused(&home, "[[tier]]\nbackend = \"/var/cache\"\n", &["file:///var/cache"]);
+    refused(&home, "[[tier]]\npath = \"relative.so\"\n", &["not absolute"]);
+    refused(&home, "preset = \"fast\"\n", &["fast", "production"]);
+    refused(&home, "= 1\n", &["line 1"]);
+}
+
+#[test]
+fn mistakes_on_the_command_line_and_in_the_environment_are_named() {
+    let home = Home::new();
+    assert!(home.run(["--config", "/nowhere/c.toml", "get", "k"]).expect(2).err.contains("/nowhere/c.toml"));
+    assert!(home.run(["--backend", "/var/cache", "get", "k"]).expect(2).err.contains("file:///var/cache"));
+    assert!(home.run(["--backend", "gopher://x", "get", "k"]).expect(2).err.contains("gopher"));
+    assert!(home.run(["--backend", "file:///tmp/x?max_sise_mb=1", "get", "k"]).expect(2).err.contains("max_sise_mb"));
+    assert!(home.run(["--preset", "fast", "get", "k"]).expect(2).err.contains("minimal, test, dev, production"));
+    let mut command = home.command(["get", "k"]);
+    command.env("CACHEKIT_FILE_CACHE_DIR", "/tmp/x").env("CACHEKIT_MEMCACHED_SERVERS", "h:11211");
+    let ran = Ran::from(command.output().unwrap()).expect(2);
+    assert!(
+        ran.err.contains("CACHEKIT_FILE_CACHE_DIR") && ran.err.contains("CACHEKIT_MEMCACHED_SERVERS"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn what_is_odd_is_a_warning() {
+    let home = Home::new();
+    let mut command = home.command(["exists", "k"]);
+    let ran = Ran::from(command.env("CACHEKIT_DEFALT_TTL", "60").output().unwrap()).expect(1);
+    assert!(ran.err.starts_with("warning: ") && ran.err.contains("CACHEKIT_DEFALT_TTL"), "{}", ran.err);
+}
+
+#[test]
+fn check_opens_the_store() {
+    let home = Home::new();
+    assert!(home.run(["config", "check"]).expect(0).out().contains("healthy"));
+    let missing = home.run(["--backend", "plugin:///nowhere/lib.so", "config", "check"]).expect(5);
+    assert!(missing.err.contains("/nowhere/lib.so"), "{}", missing.err);
+}

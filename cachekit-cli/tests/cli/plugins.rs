@@ -1,0 +1,188 @@
+//! `plugin`, on the File backend as the shared library that hosts load.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use serde_json::{Value as Json, json};
+
+use crate::program::Home;
+
+/// The library: what CACHEKIT_TEST_FILE_PLUGIN names, otherwise built by cargo.
+static FILE_PLUGIN: LazyLock<PathBuf> = LazyLock::new(|| {
+    if let Some(path) = std::env::var_os("CACHEKIT_TEST_FILE_PLUGIN") {
+        return path.into();
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--package", "cachekit-backend-file", "--message-format", "json-render-diagnostics"]);
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let messages =
+        output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Json>(line).ok());
+    let files = messages.flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default());
+    let library = files
+        .filter_map(|file| file.as_str().map(PathBuf::from))
+        .find(|file| file.file_name().is_some_and(|name| name == "libcachekit_backend_file.so"));
+    library.expect("cargo tells where it put the library")
+});
+
+/// A copy of the library that nobody but its owner can write, in `dir` below the home.
+fn installed(home: &Home, dir: &str) -> String {
+    let path = home.path().join(dir).join("libfile.so");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::copy(&*FILE_PLUGIN, &path).unwrap();
+    for (place, mode) in [(path.as_path(), 0o644), (path.parent().unwrap(), 0o755)] {
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    path.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn inspect_reads_what_a_library_says_of_itself() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let inspection = home.run(["plugin", "inspect", &path, "--json"]).expect(0).json();
+    assert_eq!((&inspection["id"], &inspection["panic"]), (&json!("cachekit.file"), &json!("unwind")));
+    for field in ["version", "abi", "entry", "arch", "sha256"] {
+        assert!(inspection[field].is_string(), "{field}: {inspection}");
+    }
+    assert_eq!(inspection["sha256"].as_str().unwrap().len(), 64);
+    // The user's own hand may be relative, and may point at a link.
+    std::os::unix::fs::symlink(&path, home.path().join("link.so")).unwrap();
+    for relative in ["plugins/libfile.so", "./plugins/../plugins/libfile.so", "link.so"] {
+        assert_eq!(home.run(["plugin", "inspect", relative, "--json"]).expect(0).json(), inspection);
+    }
+}
+
+#[test]
+fn what_is_no_plugin_is_exit_code_5() {
+    let home = Home::new();
+    let garbage = home.write("garbage.so", "no library");
+    let garbage = garbage.to_str().unwrap();
+    for command in ["inspect", "verify", "test"] {
+        let ran = home.run(["plugin", command, garbage]).expect(5);
+        assert!(ran.err.contains("no ELF file"), "{}", ran.err);
+    }
+    assert_eq!(home.run(["plugin", "inspect", garbage, "--json"]).expect(5).json()["error"]["kind"], "structure");
+    // A whole file of the right structure, this test itself, that names itself no plugin.
+    let program = std::env::current_exe().unwrap();
+    let program = home.run([OsStr::new("plugin"), OsStr::new("inspect"), program.as_os_str()]).expect(5);
+    assert!(program.err.contains("no identity note"), "{}", program.err);
+    assert!(home.run(["plugin", "inspect", "absent.so"]).expect(2).err.contains("absent.so"));
+}
+
+#[test]
+fn verify_loads_the_library_and_shows_what_it_can_do() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let report = home.run(["plugin", "verify", &path, "--json"]).expect(0).json();
+    for capability in ["backend", "async", "batch", "ttl", "lock", "cas", "scan", "clear", "config-schema"] {
+        assert_eq!(report["capabilities"][capability], "native", "{capability}");
+    }
+    assert_eq!((&report["layouts"], &report["pinned"]), (&json!("checked"), &json!(false)));
+    assert_eq!(report["exports"].as_array().unwrap().len(), 1);
+    assert!(report["schema"]["properties"]["dir"].is_object());
+    let digest = report["sha256"].as_str().unwrap();
+    let pinned = home.run(["plugin", "verify", &path, "--sha256", digest, "--json"]).expect(0).json();
+    assert_eq!(pinned["pinned"], true);
+    let text = home.run(["plugin", "verify", &path]).expect(0);
+    assert!(text.out().contains("capabilities.lock = native\n"), "{}", text.out());
+}
+
+#[test]
+fn verify_refuses_other_bytes_and_files_that_others_may_write() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let pin = home.run(["plugin", "verify", &path, "--sha256", &"0".repeat(64), "--json"]).expect(5);
+    assert_eq!(pin.json()["error"]["kind"], "pin");
+    home.run(["plugin", "verify", &path, "--sha256", "abc"]).expect(2);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let writable = home.run(["plugin", "verify", &path]).expect(5);
+    assert!(writable.err.contains("chmod go-w"), "{}", writable.err);
+}
+
+#[test]
+fn a_plugin_is_a_store_like_any_other() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let url = format!("plugin://{path}?dir={}", home.path().join("store").display());
+    home.run(["--backend", &url, "set", "k", "v", "--ttl", "1h"]).expect(0);
+    assert_eq!(home.run(["--backend", &url, "get", "k"]).expect(0).out(), "v");
+    assert_eq!(home.run(["--backend", &url, "keys"]).expect(0).out(), "k\n");
+    let job = ["--backend", &url, "run", "--ttl", "1h", "--key", "j", "--"];
+    assert_eq!(home.run(job.iter().chain(&["echo", "one"])).expect(0).out(), "one\n");
+    assert_eq!(home.run(job.iter().chain(&["echo", "two"])).expect(0).out(), "one\n");
+    let wrong = home.run(["--backend", &format!("plugin://{path}?dirr=x"), "get", "k"]).expect(2);
+    assert!(wrong.err.contains("dirr"), "{}", wrong.err);
+}
+
+#[test]
+fn list_shows_what_is_there_and_what_is_wrong_with_it() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    home.write("plugins/garbage.so", "no library");
+    home.write("plugins/readme.txt", "");
+    let plugins = home.run(["plugin", "list", "--dir", "plugins", "--json"]).expect(0).json()["plugins"].clone();
+    let plugins = plugins.as_array().unwrap();
+    assert_eq!(plugins.len(), 2);
+    let file = plugins.iter().find(|plugin| plugin["path"] == path).unwrap();
+    assert_eq!((&file["id"], &file["problem"]), (&json!("cachekit.file"), &json!(null)));
+    let garbage = plugins.iter().find(|plugin| plugin["path"] != path).unwrap();
+    assert!(garbage["problem"].as_str().unwrap().contains("no ELF"), "{garbage}");
+
+    installed(&home, "more");
+    let config = home
+        .write("c.toml", &format!("[plugins]\ndirs = [\"{}/more\"]\n", home.path().canonicalize().unwrap().display()));
+    let args = ["--config", config.to_str().unwrap(), "plugin", "list", "--dir", "plugins"];
+    let both = home.run(args).expect(0);
+    assert_eq!(both.out().matches("several libraries have the id").count(), 2, "{}", both.out());
+    assert!(home.run(["plugin", "list"]).expect(0).err.contains("no plugin directories"));
+    home.run(["plugin", "list", "--dir", "nowhere"]).expect(2);
+}
+
+#[test]
+fn test_runs_each_case_in_a_child_and_counts() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let args = ["plugin", "test", &path, "--json", "--config", r#"{"dir":"{tmp}/place"}"#];
+    let cases = ["--case", "values_keep_every_byte"];
+    let report = home.run(args.iter().chain(&cases));
+    let report = report.expect(0).json();
+    assert_eq!((&report["passed"], &report["failed"]), (&json!(1), &json!(0)));
+    assert_eq!((&report["cases"][0]["ok"], &report["cases"][0]["reason"]), (&json!(true), &json!("")));
+}
+
+#[test]
+fn the_file_library_passes_every_case() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let options = home.write("options.json", r#"{"dir":"{tmp}"}"#);
+    // Most cases wait for lives to end, so more of them than processors fit side by side.
+    let report = home.run(["plugin", "test", &path, "--jobs", "8", "--config", &format!("@{}", options.display())]);
+    assert_eq!(report.code, 0, "{}", report.out());
+    assert!(report.out().ends_with(" 0 failed\n"), "{}", report.out());
+}
+
+#[test]
+fn a_plugin_that_fails_is_exit_code_5() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let args = ["plugin", "test", &path, "--json", "--config", r#"{"dir":"relative"}"#];
+    let report = home.run(args.iter().chain(&["--case", "values_keep_every_byte"])).expect(5).json();
+    assert_eq!((&report["passed"], &report["failed"]), (&json!(0), &json!(1)));
+    assert!(report["cases"][0]["reason"].as_str().unwrap().contains("absolute path"), "{report}");
+}
+
+#[test]
+fn test_does_not_clear_a_directory_that_nobody_named() {
+    let home = Home::new();
+    let path = installed(&home, "plugins");
+    let ran = home.run(["plugin", "test", &path]).expect(2);
+    assert!(ran.err.contains(r#"--config '{"dir":"{tmp}"}'"#), "{}", ran.err);
+    home.run(["plugin", "test", &path, "--config", "[]"]).expect(2);
+    home.run(["plugin", "test", &path, "--config", "{"]).expect(2);
+    let unknown = home.run(["plugin", "test", &path, "--config", "{}", "--case", "no_such"]).expect(2);
+    assert!(unknown.err.contains("no_such"), "{}", unknown.err);
+}
