@@ -175,6 +175,35 @@ fn a_plugin_that_fails_is_exit_code_5() {
     assert!(report["cases"][0]["reason"].as_str().unwrap().contains("absolute path"), "{report}");
 }
 
+/// A library with a right identity that dies as it is loaded.
+const CRASHES_AT_LOAD: &str = r#"
+#include <stdint.h>
+#define IDENTITY "{\"id\":\"test.crash\",\"version\":\"1\",\"abi\":\"ABI\",\"panic\":\"unwind\",\"entry\":\"cachekit_plugin_v1\"}"
+__attribute__((section(".note.cachekit"), used, aligned(4))) static const struct {
+    uint32_t name_len, len, kind; char name[12]; char text[sizeof(IDENTITY) - 1];
+} note = { 9, sizeof(IDENTITY) - 1, NOTE_TYPE, "cachekit", IDENTITY };
+__attribute__((constructor)) static void die(void) { *(volatile int *)0 = 1; }
+void *cachekit_plugin_v1(void) { return 0; }
+"#;
+
+#[test]
+fn a_library_that_crashes_as_it_is_loaded_does_not_end_the_test_program() {
+    let home = Home::new();
+    let abi = home.run(["plugin", "inspect", &installed(&home, "plugins"), "--json"]).json()["abi"].clone();
+    let source = CRASHES_AT_LOAD.replace("ABI", abi.as_str().unwrap()).replace("NOTE_TYPE", "NOTE");
+    let source = home.write("crash.c", &source);
+    let library = home.path().join("crash.so");
+    let note_type = format!("-DNOTE={}", cachekit_plugin::abi::CK_NOTE_TYPE);
+    let cc =
+        Command::new("cc").args(["-shared", "-fPIC", &note_type, "-o"]).args([&library, &source]).output().unwrap();
+    assert!(cc.status.success(), "{}", String::from_utf8_lossy(&cc.stderr));
+    std::fs::set_permissions(&library, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let library = library.to_str().unwrap();
+    assert_eq!(home.run(["plugin", "inspect", library, "--json"]).expect(0).json()["id"], "test.crash");
+    let ran = home.run(["plugin", "test", library]).expect(5);
+    assert!(ran.err.contains("SIGSEGV"), "{ran:?}");
+}
+
 #[test]
 fn test_does_not_clear_a_directory_that_nobody_named() {
     let home = Home::new();

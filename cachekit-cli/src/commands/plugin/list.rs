@@ -71,7 +71,7 @@ fn look(path: PathBuf) -> Found {
         Ok(inspection) => (Some(inspection), None),
         Err(error) => (None, Some(error)),
     };
-    let problem = unreadable.or(permissions.err()).map(|error| whole(error));
+    let problem = unreadable.or(permissions.err()).map(whole);
     Found { path, inspection, problem }
 }
 

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cachekit_conformance::{Case, CaseResult, Report, cases, find};
-use cachekit_host::Plugin;
 use serde_json::{Value as Json, json};
 
 use super::case::{TMP, options};
-use super::verify::policy;
 use crate::cli::TestArgs;
 use crate::exit::{Class, Failure, Outcome};
 use crate::session::{Session, resolved};
 
 /// Beyond a case's own limit, at which the child gives up by itself: time to start and to load.
 const GRACE: Duration = Duration::from_secs(15);
+/// To load a library and to ask it for its tables.
+const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// How often a child is looked at.
 const TICK: Duration = Duration::from_millis(10);
 /// Most output of a child that is kept. A result has hundreds of bytes; a plugin may print what it likes before it.
@@ -29,11 +29,12 @@ const MAX_OUTPUT: u64 = 1 << 20;
 
 pub(super) fn test(args: &TestArgs, session: &Session) -> Result<Outcome, Failure> {
     let library = resolved(&args.library)?;
-    // Loaded here once, so that a library that is refused is one error and not a failure of each case.
-    let plugin = Plugin::open(&library, &policy(&session.config()?, None)?)?;
+    // What cannot be a plugin is refused without running anything of it.
+    cachekit_host::inspect(&library)?;
     let given = options(args.subject.config.as_deref())?;
+    let description = described(&library)?;
     if given.is_none()
-        && let Some(name) = plugin.config_schema()?.as_ref().and_then(wants_directory)
+        && let Some(name) = wants_directory(&description["schema"])
     {
         return Err(Failure::Usage(format!(
             "this plugin keeps its entries in a directory, and the cases write there and clear it; name one, such as an \
@@ -81,6 +82,32 @@ fn choose(names: &[String]) -> Result<Vec<&'static Case>, Failure> {
     names.iter().map(|name| find(name).ok_or_else(|| unknown(name))).collect()
 }
 
+/// What `plugin verify` says of the library, asked in a child process: a library that is refused is one error and not a
+/// failure of each case, and one that crashes when it is loaded must not do it here.
+fn described(library: &Path) -> Result<Json, Failure> {
+    let failed = |reason: String| Failure::Verify(format!("plugin {library:?} cannot be loaded: {reason}"));
+    let mut command = Command::new(std::env::current_exe().map_err(Failure::io("this program cannot be found"))?);
+    command.args(["--json", "plugin", "verify"]).arg(library).stderr(Stdio::null());
+    let (status, output) = child(command, LOAD_LIMIT).map_err(Failure::io("no child process can be run"))?;
+    let Some(status) = status else { return Err(failed(format!("it had not ended after {LOAD_LIMIT:?}"))) };
+    if let Some(signal) = status.signal() {
+        return Err(failed(format!("its process was ended by {}", signal_name(signal))));
+    }
+    // The library may have printed before; the document is the last thing that begins a line with a brace.
+    let start = output.windows(2).rposition(|pair| pair == b"\n{").map_or(0, |line_end| line_end + 1);
+    let document: Json = serde_json::from_slice(&output[start..])
+        .map_err(|_| failed(format!("its process ended without a result ({status})")))?;
+    match document["error"]["message"].as_str() {
+        None => Ok(document),
+        Some(message) if status.code() == Some(Class::Plugin.code().into()) => Err(Failure::Verify(message.to_owned())),
+        Some(message) => Err(Failure::Usage(message.to_owned())),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    format!("{} ({signal})", signal_hook::low_level::signal_name(signal).unwrap_or("a signal"))
+}
+
 /// The option that names a directory, if the plugin has one.
 fn wants_directory(schema: &Json) -> Option<&'static str> {
     ["dir", "directory", "path"].into_iter().find(|name| schema["properties"][name].is_object())
@@ -108,20 +135,26 @@ fn try_in_child(
     if args.subject.store_per_instance {
         command.arg("--store-per-instance");
     }
-    let stderr = if verbose { Stdio::inherit() } else { Stdio::null() };
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
+    command.stderr(if verbose { Stdio::inherit() } else { Stdio::null() });
+    let (status, output) = child(command, case.time_limit + GRACE)?;
+    Ok(judge(case, status, &output))
+}
+
+/// Runs a child and returns how it ended, `None` if it had to be killed, and what it printed.
+fn child(mut command: Command, limit: Duration) -> std::io::Result<(Option<ExitStatus>, Vec<u8>)> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take();
     std::thread::scope(|scope| {
         let output = scope.spawn(move || {
             let mut output = Vec::new();
-            if let Some(mut pipe) = stdout {
-                let _ = pipe.by_ref().take(MAX_OUTPUT).read_to_end(&mut output);
+            if let Some(pipe) = stdout {
+                // A pipe that breaks has given all it had.
+                let _ = pipe.take(MAX_OUTPUT).read_to_end(&mut output);
             }
             output
         });
-        let status = wait_until(&mut child, Instant::now() + case.time_limit + GRACE)?;
-        let output = output.join().unwrap_or_default();
-        Ok(judge(case, status, &output))
+        let status = wait_until(&mut child, Instant::now() + limit)?;
+        Ok((status, output.join().unwrap_or_default()))
     })
 }
 
@@ -148,8 +181,7 @@ fn judge(case: &'static Case, status: Option<ExitStatus>, output: &[u8]) -> Case
         );
     };
     if let Some(signal) = status.signal() {
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-        return CaseResult::failed(case, format!("its process was ended by {name} ({signal})"));
+        return CaseResult::failed(case, format!("its process was ended by {}", signal_name(signal)));
     }
     // The plugin may have printed before; the last line is ours.
     let last = output.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
