@@ -199,7 +199,7 @@ fn of_plugin(error: &LoadError) -> Class {
     }
 }
 
-pub(crate) fn of_backend(error: &BackendError) -> Class {
+fn of_backend(error: &BackendError) -> Class {
     match error.kind() {
         // A directory that the system refuses is a store that is not there; options that make no sense are a mistake.
         Kind::Config if comes_from_the_system(error) => Class::Unavailable,

@@ -182,6 +182,11 @@ pub(crate) fn unhex(text: &[u8]) -> Result<Vec<u8>, Failure> {
     pairs.map(|pair| Ok(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
+/// A key in a JSON document: itself, if it is text, which every JSON reader gets back; otherwise escaped for people.
+pub(crate) fn as_text(key: &[u8]) -> String {
+    std::str::from_utf8(key).map_or_else(|_| escaped(key), str::to_owned)
+}
+
 /// A key on one line of a terminal: backslashes, control bytes and what is no UTF-8 are written as escapes.
 pub(crate) fn escaped(key: &[u8]) -> String {
     let mut text = String::with_capacity(key.len());
@@ -220,6 +225,12 @@ mod tests {
         assert_eq!(escaped("zażółć".as_bytes()), "zażółć");
         assert_eq!(escaped(b"a\nb\\c\x1b[31m\xff"), r"a\x0ab\\c\x1b[31m\xff");
         assert_eq!(escaped("\u{85}".as_bytes()), r"\xc2\x85");
+    }
+
+    #[test]
+    fn a_key_that_is_text_stands_in_json_as_it_is() {
+        assert_eq!(as_text(b"a\nb\\"), "a\nb\\");
+        assert_eq!(as_text(b"a\xff"), r"a\xff");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::value_of;
 use crate::cli::{LifeArgs, SetArgs};
 use crate::exit::{Failure, Outcome};
-use crate::output::{escaped, hex};
+use crate::output::{as_text, hex};
 use crate::session::{self, Session};
 use crate::shown::Shown;
 
@@ -21,13 +21,13 @@ pub(super) fn get(key: &OsStr, session: &Session) -> Result<Outcome, Failure> {
     let found = session.with_cache(|cache| Ok(wait(cache.entry(key.as_bytes()))?))?;
     let output = session.output;
     let Some(entry) = found else {
-        output.only_json(|| json!({ "key": escaped(key.as_bytes()), "found": false }))?;
+        output.only_json(|| json!({ "key": as_text(key.as_bytes()), "found": false }))?;
         return Ok(Outcome::No);
     };
     let value = Value::of(&entry)?;
     if output.is_json() {
         output.document(&json!({
-            "key": escaped(key.as_bytes()),
+            "key": as_text(key.as_bytes()),
             "found": true,
             "encoding": value.encoding,
             "value": value.shown,
@@ -87,7 +87,7 @@ pub(super) fn set(args: &SetArgs, session: &Session) -> Result<Outcome, Failure>
     cache.close()?;
     session
         .output
-        .only_json(|| json!({ "key": escaped(args.key.as_bytes()), "stored": true, "bytes": value.len() }))?;
+        .only_json(|| json!({ "key": as_text(args.key.as_bytes()), "stored": true, "bytes": value.len() }))?;
     Ok(Outcome::Done)
 }
 
@@ -108,7 +108,7 @@ pub(super) fn del(keys: &[OsString], session: &Session) -> Result<Outcome, Failu
 
 pub(super) fn exists(key: &OsStr, session: &Session) -> Result<Outcome, Failure> {
     let exists = session.with_cache(|cache| Ok(cache.blocking().exists(key.as_bytes())?))?;
-    session.output.only_json(|| json!({ "key": escaped(key.as_bytes()), "exists": exists }))?;
+    session.output.only_json(|| json!({ "key": as_text(key.as_bytes()), "exists": exists }))?;
     Ok(Outcome::hit(exists))
 }
 
@@ -117,7 +117,7 @@ pub(super) fn ttl(key: &OsStr, session: &Session) -> Result<Outcome, Failure> {
     let left = session.with_cache(|cache| Ok(cache.blocking().ttl(key.as_bytes())?))?;
     let document = |left: Option<Ttl>| {
         let ttl_ms = left.and_then(Ttl::as_ms);
-        json!({ "key": escaped(key.as_bytes()), "found": left.is_some(), "expires": ttl_ms.is_some(), "ttl_ms": ttl_ms })
+        json!({ "key": as_text(key.as_bytes()), "found": left.is_some(), "expires": ttl_ms.is_some(), "ttl_ms": ttl_ms })
     };
     let Some(left) = left else {
         session.output.only_json(|| document(None))?;
@@ -130,6 +130,6 @@ pub(super) fn ttl(key: &OsStr, session: &Session) -> Result<Outcome, Failure> {
 
 pub(super) fn touch(key: &OsStr, life: &LifeArgs, session: &Session) -> Result<Outcome, Failure> {
     let touched = session.with_cache(|cache| Ok(cache.blocking().touch(key.as_bytes(), options(life))?))?;
-    session.output.only_json(|| json!({ "key": escaped(key.as_bytes()), "touched": touched }))?;
+    session.output.only_json(|| json!({ "key": as_text(key.as_bytes()), "touched": touched }))?;
     Ok(Outcome::hit(touched))
 }

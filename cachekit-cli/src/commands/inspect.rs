@@ -18,7 +18,7 @@ use super::store::table;
 use super::value_of;
 use crate::cli::{Format, InspectArgs};
 use crate::exit::{Class, Failure, Outcome};
-use crate::output::{escaped, hex, unhex};
+use crate::output::{as_text, escaped, hex, unhex};
 use crate::session::Session;
 
 /// Longest entry given as hex: the largest value there is, with room for its header.
@@ -33,7 +33,7 @@ pub(super) fn inspect(args: &InspectArgs, session: &Session) -> Result<Outcome, 
     let report = match (&args.stored, &args.hex, &args.key) {
         (Some(key), ..) => {
             let Some(report) = from_store(key, session)? else {
-                output.only_json(|| json!({ "key": escaped(key.as_bytes()), "found": false }))?;
+                output.only_json(|| json!({ "key": as_text(key.as_bytes()), "found": false }))?;
                 return Ok(Outcome::No);
             };
             report
@@ -137,7 +137,7 @@ fn native(stored: &Bytes, owner: &Owner) -> Json {
         "value": shown,
         "reason": reason,
         "key": strip(owner, envelope),
-        "wire_key": escaped(envelope.wire_key()),
+        "wire_key": as_text(envelope.wire_key()),
         "encoding": envelope.serializer().map_or("unknown", encoding),
         "compressor": envelope.compressor().map_or("unknown", compressor),
         "freshness": freshness(inspection.freshness),
@@ -146,7 +146,7 @@ fn native(stored: &Bytes, owner: &Owner) -> Json {
         "stale_until_ms": unless_zero(times.stale_until_ms),
         "expires_ms": unless_zero(times.expires_ms),
         "load_cost_us": unless_zero(envelope.meta().load_cost_us),
-        "tags": envelope.tags().map(|tag| escaped(tag.name)).collect::<Vec<_>>(),
+        "tags": envelope.tags().map(|tag| as_text(tag.name)).collect::<Vec<_>>(),
         "stored_bytes": stored.len(),
         "payload_bytes": envelope.payload_len(),
     })
@@ -163,7 +163,7 @@ fn reason(refusal: Refusal, envelope: &Envelope, expected: &[u8]) -> String {
 
 /// The key as its caller knows it, if it is of the namespace.
 fn strip(owner: &Owner, envelope: &Envelope) -> Json {
-    cachekit::key::strip(&owner.namespace, envelope.wire_key()).map_or(Json::Null, |key| json!(escaped(key)))
+    cachekit::key::strip(&owner.namespace, envelope.wire_key()).map_or(Json::Null, |key| json!(as_text(key)))
 }
 
 fn compressor(compressor: Compressor) -> &'static str {
@@ -197,7 +197,7 @@ fn file(stored: &Bytes, owner: &Owner) -> Json {
     let [.., a, b, c, d, e, f, g, h] = *header;
     let expiry = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let mut report = if header[3..6] != [0; 3] {
-        refused("file", "its reserved byte or flags are set: a later dialect")
+        refused("unknown", "its reserved byte or flags are set: a later dialect")
     } else if payload.starts_with(&MAGIC) {
         native(&payload, owner)
     } else {

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::value_of;
 use crate::cli::RawCommand;
 use crate::exit::{Failure, Outcome};
-use crate::output::{escaped, hex, unhex};
+use crate::output::{as_text, hex, unhex};
 use crate::session::Session;
 
 pub(super) fn raw(command: &RawCommand, session: &Session) -> Result<Outcome, Failure> {
@@ -31,12 +31,12 @@ fn get(key: &OsStr, as_hex: bool, session: &Session) -> Result<Outcome, Failure>
     let stored = session.with_cache(|cache| fetch(cache, key.as_bytes()))?;
     let output = session.output;
     let Some(stored) = stored else {
-        output.only_json(|| json!({ "key": escaped(key.as_bytes()), "found": false }))?;
+        output.only_json(|| json!({ "key": as_text(key.as_bytes()), "found": false }))?;
         return Ok(Outcome::No);
     };
     if output.is_json() {
         let document =
-            json!({ "key": escaped(key.as_bytes()), "found": true, "bytes": stored.len(), "value_hex": hex(&stored) });
+            json!({ "key": as_text(key.as_bytes()), "found": true, "bytes": stored.len(), "value_hex": hex(&stored) });
         output.document(&document)?;
     } else if as_hex {
         output.line(&hex(&stored))?;
@@ -68,7 +68,7 @@ fn set(key: &OsStr, value: &OsStr, as_hex: bool, ttl: Ttl, session: &Session) ->
         store.exchange(Operation::Set, async |backend, cx| backend.set(key, value.into(), ttl, cx).await)?;
         Ok(len)
     })?;
-    session.output.only_json(|| json!({ "key": escaped(key.as_bytes()), "stored": true, "bytes": stored }))?;
+    session.output.only_json(|| json!({ "key": as_text(key.as_bytes()), "stored": true, "bytes": stored }))?;
     Ok(Outcome::Done)
 }
 
@@ -78,7 +78,7 @@ fn del(key: &OsStr, session: &Session) -> Result<Outcome, Failure> {
         let key = store.key(key.as_bytes())?;
         store.exchange(Operation::Delete, async |backend, cx| backend.delete(key, cx).await)
     })?;
-    session.output.only_json(|| json!({ "key": escaped(key.as_bytes()), "deleted": deleted }))?;
+    session.output.only_json(|| json!({ "key": as_text(key.as_bytes()), "deleted": deleted }))?;
     Ok(Outcome::hit(deleted))
 }
 

@@ -24,7 +24,7 @@ use self::lease::Lease;
 use super::entries::text;
 use crate::cli::RunArgs;
 use crate::exit::{Class, Failure, Outcome};
-use crate::output::{Output, escaped, hex};
+use crate::output::{Output, as_text, escaped, hex};
 use crate::session::{self, Session};
 
 /// What is stored of a command that ended by itself.
@@ -229,7 +229,7 @@ impl Job<'_> {
         stderr: Option<&[u8]>,
     ) -> Result<(), Failure> {
         self.output.document(&json!({
-            "key": escaped(&self.key),
+            "key": as_text(&self.key),
             "hit": hit,
             "stored": hit || stored,
             "exit_code": exit_code,
