@@ -109,14 +109,14 @@ impl Output {
         if self.colors { format!("\x1b[{color}m{word}\x1b[0m") } else { word.to_owned() }
     }
 
-    /// A counter of work of unknown length. Shown on a terminal alone.
+    /// A sign of life during work of unknown length. Shown on a terminal alone.
     pub(crate) fn spinner(self, what: &'static str) -> ProgressBar {
         if !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let spinner = ProgressBar::new_spinner().with_message(what);
         spinner.enable_steady_tick(Duration::from_millis(100));
-        spinner.set_style(style("{spinner} {msg} {pos}"));
+        spinner.set_style(style("{spinner} {msg}"));
         spinner
     }
 

@@ -123,7 +123,7 @@ pub(super) fn stats(session: &Session) -> Result<Outcome, Failure> {
             let mut entries = 0;
             let scanned = each_page(&blocking, |keys| {
                 entries += keys.len() as u64;
-                spinner.set_position(entries);
+                spinner.set_message(format!("counting entries: {entries}"));
                 Ok(())
             });
             spinner.finish_and_clear();
