@@ -109,6 +109,11 @@ fn structure(bytes: &[u8]) -> Result<Elf, Box<dyn std::error::Error>> {
     if !dynamic.iter().any(|entry| entry.tag(endian) == elf::DT_SYMTAB) {
         return Err("its dynamic section names no symbols".into());
     }
+    // A program that links a backend carries its note too, and has the structure of a library.
+    let flags = dynamic.iter().find(|entry| entry.tag(endian) == elf::DT_FLAGS_1).map_or(0, |entry| entry.val(endian));
+    if flags & u64::from(elf::DF_1_PIE.0) != 0 {
+        return Err("it is a program, not a library".into());
+    }
     // The section table stands at the end of what linkers write, so a file that lost its tail is seen here.
     let sections = header.sections(endian, bytes)?;
     for section in sections.iter() {
@@ -136,9 +141,23 @@ mod tests {
 
     use super::*;
 
-    /// This test's own executable is position-independent, so it has the structure of a library.
-    fn sample() -> Vec<u8> {
+    /// This test's own executable.
+    fn program() -> Vec<u8> {
         std::fs::read(std::env::current_exe().unwrap()).unwrap()
+    }
+
+    /// It is position-independent, so it has the structure of a library but for one flag, which is taken away here.
+    fn sample() -> Vec<u8> {
+        let mut file = program();
+        let tag = elf::DT_FLAGS_1.0.to_le_bytes();
+        let entry = file.windows(16).position(|entry| entry[..8] == tag && entry[11] & 8 != 0 && entry[12..] == [0; 4]);
+        file[entry.unwrap() + 11] &= !8;
+        file
+    }
+
+    #[test]
+    fn a_program_is_no_library() {
+        assert_eq!(parse(&program()).unwrap_err(), "it is a program, not a library");
     }
 
     #[test]
