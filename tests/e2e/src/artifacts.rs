@@ -16,6 +16,17 @@ pub fn file_plugin() -> &'static Path {
     BUILT.get_or_init(|| cdylib(cargo().args(["build", "-p", "cachekit-backend-file"]), "cachekit_backend_file"))
 }
 
+/// The command-line program.
+pub fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = cargo();
+        build.args(["build", "-p", "cachekit-cli"]);
+        let executables = messages(&mut build).filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+        executables.last().unwrap_or_else(|| panic!("{build:?} made no program"))
+    })
+}
+
 /// The plugin that misbehaves as its options say.
 pub fn chaos_plugin() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -147,17 +158,25 @@ fn target(name: &str) -> PathBuf {
 
 /// Builds and returns the library of the target `name`.
 fn cdylib(build: &mut Command, name: &str) -> PathBuf {
-    let built = output(build.arg("--message-format=json-render-diagnostics"));
-    let messages = built.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    messages
-        .filter_map(|line| serde_json::from_slice::<Json>(line).ok())
-        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == name)
+    messages(build)
+        .filter(|message| message["target"]["name"] == name)
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .find(|file| file.extension().is_some_and(|extension| extension == "so"))
         .unwrap_or_else(|| panic!("{build:?} made no library {name}"))
         .canonicalize()
         .expect("it was just built")
+}
+
+/// Builds and returns what cargo says of each artifact.
+fn messages(build: &mut Command) -> impl Iterator<Item = Json> + use<> {
+    let built = output(build.arg("--message-format=json-render-diagnostics")).stdout;
+    let lines: Vec<Json> = built
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Json>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .collect();
+    lines.into_iter()
 }
 
 fn copy_tree(from: &Path, to: &Path) {

@@ -1,14 +1,15 @@
 //! One directory, two languages: what the published Python package stores our File backend reads, and the other way
 //! round, live.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit_backend_file::{FileBackend, FileConfig};
 use cachekit_core::blocking::wait;
-use cachekit_e2e::Place;
 use cachekit_e2e::peers::file_peer;
+use cachekit_e2e::{Place, artifacts, output};
 use cachekit_plugin::{Backend, Cx, HostServices, Key, Open, Ttl};
 
 #[test]
@@ -42,4 +43,22 @@ fn a_directory_is_shared_with_python() {
     assert_eq!(file_peer(&[dir, "get", "users:get_user:1"]), "miss");
     assert_eq!(file_peer(&[dir, "del", "ours"]), "True");
     assert_eq!(get("ours"), None);
+}
+
+#[test]
+fn the_program_and_python_read_each_others_raw_entries() {
+    let place = Place::new();
+    let dir = place.path().join("store");
+    let dir = dir.to_str().unwrap();
+    let raw = |arguments: &[&str]| {
+        let mut program = Command::new(artifacts::program());
+        program.env_clear().env("HOME", place.path()).args(["--backend", &format!("file://{dir}"), "raw"]);
+        String::from_utf8(output(program.args(arguments)).stdout).unwrap().trim().to_owned()
+    };
+    raw(&["set", "--hex", "--ttl", "10m", "ns:app:k", "c0ffee"]);
+    assert_eq!(file_peer(&[dir, "get", "ns:app:k"]), "c0ffee");
+    assert_eq!(file_peer(&[dir, "set", "py:k", "00ff10", "600"]), "ok");
+    assert_eq!(raw(&["get", "--hex", "py:k"]), "00ff10");
+    raw(&["del", "py:k"]);
+    assert_eq!(file_peer(&[dir, "exists", "py:k"]), "False");
 }
