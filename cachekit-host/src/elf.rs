@@ -111,7 +111,7 @@ fn structure(bytes: &[u8]) -> Result<Elf, Box<dyn std::error::Error>> {
     }
     // A program that links a backend carries its note too, and has the structure of a library.
     let flags = dynamic.iter().find(|entry| entry.tag(endian) == elf::DT_FLAGS_1).map_or(0, |entry| entry.val(endian));
-    if flags & u64::from(elf::DF_1_PIE.0) != 0 {
+    if flags & elf::DF_1_PIE.0 != 0 {
         return Err("it is a program, not a library".into());
     }
     // The section table stands at the end of what linkers write, so a file that lost its tail is seen here.
