@@ -1,0 +1,33 @@
+// Not `forbid`: the C ABI is called directly in `crossing::vtable`, and `bin/l1_memory.rs` counts allocations.
+#![deny(unsafe_code)]
+//! cachekit beside its peers, in one process, round by round.
+//!
+//! A figure alone says little on a shared machine; a ratio of two that were taken in alternating rounds says a lot. So
+//! every bench here runs its contenders in turns ([`rounds`]), reports medians and minima, and compares the ratio with the
+//! goal the project set itself ([`report`]).
+//!
+//! ```text
+//! crossing.rs   a call into a plugin, beside the same store linked; crossing/ir.rs counts its instructions
+//! file.rs       the File backend, beside the bare system calls and cachekit-rs
+//! l1.rs         the in-process tier, beside quick_cache, moka, lru and cachekit-rs
+//! ```
+
+pub mod artifacts;
+pub mod crossing;
+pub mod file;
+pub mod l1;
+pub mod machine;
+pub mod report;
+pub mod rounds;
+
+/// How long a bench may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// A few seconds: shows that the bench works and the order of magnitude.
+    Quick,
+    /// Minutes: figures to decide by.
+    Full,
+}
+
+/// What ends a bench.
+pub type Failure = Box<dyn std::error::Error>;

@@ -1,0 +1,71 @@
+#![forbid(unsafe_code)]
+//! The command line: `benches-compare <crossing|file|l1> [--json] [--quick]`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use benches_compare::{Effort, Failure, crossing, file, l1};
+
+const USAGE: &str = "\
+usage: benches-compare crossing [--json] [--quick]
+       benches-compare file     [--json] [--quick] [--dir DIR]     DIR: on the disk to measure (default: the temporary directory)
+       benches-compare l1       [--json] [--quick]
+       benches-compare crossing-ir [--json] [--check]              instructions per call, counted by valgrind;
+                                                                   --check: exit 1 if a bound is passed
+       benches-compare crossing-ir VARIANT OPERATION COUNT         the calls alone, for a profiler";
+
+/// The flags all benches share.
+#[derive(Default)]
+struct Flags {
+    json: bool,
+    quick: bool,
+    check: bool,
+    dir: Option<PathBuf>,
+    words: Vec<String>,
+}
+
+fn flags() -> Result<Flags, Failure> {
+    let mut flags = Flags::default();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => flags.json = true,
+            "--quick" => flags.quick = true,
+            "--check" => flags.check = true,
+            "--dir" => flags.dir = Some(args.next().ok_or("--dir takes a directory")?.into()),
+            word if !word.starts_with('-') => flags.words.push(arg),
+            unknown => return Err(format!("{unknown}: no such flag").into()),
+        }
+    }
+    Ok(flags)
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let flags = flags()?;
+    let effort = if flags.quick { Effort::Quick } else { Effort::Full };
+    let words: Vec<&str> = flags.words.iter().map(String::as_str).collect();
+    let report = match words[..] {
+        ["crossing"] => crossing::run(effort)?,
+        ["file"] => file::run(effort, flags.dir.as_deref())?,
+        ["l1"] => l1::run(effort)?,
+        ["crossing-ir"] => crossing::ir::run()?,
+        ["crossing-ir", variant, operation, count] => {
+            crossing::ir::calls(variant, operation, count.parse()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => return Err(USAGE.into()),
+    };
+    if flags.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(if flags.check && report.missed() > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::from(2)
+    })
+}
