@@ -1,0 +1,215 @@
+//! What a hit and an insert cost, alone and with a second thread.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::{Arc, Barrier};
+use std::time::Instant;
+
+use bytes::Bytes;
+use cachekit_core::l1::Typed;
+
+use super::peers::{EPOCH, Lru, Moka, MokaExpiring, Ours, Peer, Quick, QuickExpiring};
+use super::traces::{shuffled, zipf};
+use super::{KEY_BYTES, VALUE_BYTES, key};
+use crate::Effort;
+use crate::report::{Figure, Goal, Report, Row};
+use crate::rounds::{Contender, Timing, median, take_turns};
+
+type Keys = [[u8; KEY_BYTES]];
+
+pub(super) fn run(effort: Effort, report: &mut Report) {
+    for (case, entries, of_raw) in [("hit, 1 k entries", 1_000, 0.90), ("hit, 100 k entries", 100_000, 1.10)] {
+        hit(effort, case, entries, of_raw, report);
+    }
+    insert(effort, report);
+    two_threads(effort, report);
+    typed(effort, report);
+}
+
+/// A cache with all of the keys in it. Twice the room: shards fill unevenly, and none of the keys may be missing.
+fn filled<P: Peer>(keys: &Keys) -> P {
+    let cache = P::with_room_for(2 * keys.len());
+    for key in keys {
+        cache.insert(key, value());
+    }
+    assert_eq!(cache.entries(), keys.len() as u64, "{} lost entries before it was full", P::NAME);
+    cache
+}
+
+fn value() -> Bytes {
+    Bytes::copy_from_slice(&[7; VALUE_BYTES])
+}
+
+fn hit(effort: Effort, case: &'static str, entries: u64, of_raw: f64, report: &mut Report) {
+    let keys: Vec<_> = shuffled(entries).into_iter().map(key).collect();
+    fn contender<P: Peer + 'static>(keys: &Keys) -> Contender<'_> {
+        let cache: P = filled(keys);
+        let mut at = 0;
+        Contender::new(P::NAME, move |count| {
+            for _ in 0..count {
+                at = if at + 1 == keys.len() { 0 } else { at + 1 };
+                assert!(black_box(cache.first_byte(&keys[at])).is_some());
+            }
+        })
+    }
+    let timings = take_turns(
+        effort,
+        vec![
+            contender::<Ours>(&keys),
+            contender::<Quick>(&keys),
+            contender::<QuickExpiring>(&keys),
+            contender::<Moka>(&keys),
+            contender::<MokaExpiring>(&keys),
+            contender::<Lru>(&keys),
+        ],
+    );
+    beside(case, &timings, report, |peer| match peer {
+        Quick::NAME => Some(Goal::RatioAtMost(of_raw)),
+        MokaExpiring::NAME => Some(Goal::RatioAtMost(0.25)),
+        _ => None,
+    });
+}
+
+fn beside(case: &str, timings: &[Timing], report: &mut Report, goal: impl Fn(&str) -> Option<Goal>) {
+    let ours = Figure::from(&timings[0]);
+    let rows = timings[1..].iter().map(|peer| Row::beside(case, "ns", ours.clone(), peer.into(), goal(&peer.name)));
+    report.rows.extend(rows);
+}
+
+/// Inserts of new keys into a full cache: each pushes another entry out. The value is fresh, because a cache that keeps
+/// one is handed one.
+fn insert(effort: Effort, report: &mut Report) {
+    const ROOM: usize = 100_000;
+    let keys: Vec<_> = (0..4 * ROOM as u64).map(key).collect();
+    fn contender<P: Peer + 'static>(keys: &Keys) -> Contender<'_> {
+        let cache = P::with_room_for(ROOM);
+        let at = Cell::new(0);
+        let insert = move |count| {
+            for _ in 0..count {
+                at.set(if at.get() + 1 == keys.len() { 0 } else { at.get() + 1 });
+                cache.insert(&keys[at.get()], value());
+            }
+        };
+        insert(2 * ROOM as u64);
+        Contender::new(P::NAME, insert)
+    }
+    let timings = take_turns(
+        effort,
+        vec![
+            contender::<Ours>(&keys),
+            contender::<Quick>(&keys),
+            contender::<QuickExpiring>(&keys),
+            contender::<Moka>(&keys),
+            contender::<MokaExpiring>(&keys),
+            contender::<Lru>(&keys),
+        ],
+    );
+    let case = "insert + evict, 100 k entries";
+    beside(case, &timings, report, |peer| (peer == Quick::NAME).then_some(Goal::RatioAtMost(1.0)));
+}
+
+/// Two threads that ask for the same popular keys. Threads are started once per round, and the clock runs between their
+/// common start and the last one's end.
+fn two_threads(effort: Effort, report: &mut Report) {
+    const ENTRIES: u64 = 100_000;
+    let (rounds, asks) = match effort {
+        Effort::Quick => (5, 100_000),
+        Effort::Full => (21, 500_000),
+    };
+    let keys: Vec<_> = (0..ENTRIES).map(key).collect();
+    let traces = [zipf(ENTRIES, asks, 1), zipf(ENTRIES, asks, 2)];
+
+    fn mops(cache: &impl Peer, keys: &Keys, traces: &[Vec<u64>; 2]) -> f64 {
+        let start = Barrier::new(2);
+        let ask = |trace: &[u64]| {
+            start.wait();
+            let begun = Instant::now();
+            for at in trace {
+                assert!(black_box(cache.first_byte(&keys[*at as usize])).is_some());
+            }
+            (begun, Instant::now())
+        };
+        let spans = std::thread::scope(|scope| {
+            let other = scope.spawn(|| ask(&traces[1]));
+            [ask(&traces[0]), other.join().expect("the other thread asks the same")]
+        });
+        let begun = spans[0].0.min(spans[1].0);
+        let ended = spans[0].1.max(spans[1].1);
+        (traces[0].len() + traces[1].len()) as f64 / (ended - begun).as_secs_f64() / 1e6
+    }
+
+    type Run<'a> = Box<dyn Fn() -> f64 + 'a>;
+    fn contender<'a, P: Peer + 'a>(keys: &'a Keys, traces: &'a [Vec<u64>; 2]) -> (&'static str, Run<'a>) {
+        let cache: P = filled(keys);
+        (P::NAME, Box::new(move || mops(&cache, keys, traces)))
+    }
+    let contenders = [
+        contender::<Ours>(&keys, &traces),
+        contender::<Quick>(&keys, &traces),
+        contender::<QuickExpiring>(&keys, &traces),
+        contender::<Moka>(&keys, &traces),
+        contender::<MokaExpiring>(&keys, &traces),
+        contender::<Lru>(&keys, &traces),
+    ];
+    let mut samples: Vec<Vec<f64>> = vec![Vec::new(); contenders.len()];
+    for round in 0..rounds {
+        for turn in 0..contenders.len() {
+            let at = if round % 2 == 0 { turn } else { contenders.len() - 1 - turn };
+            samples[at].push((contenders[at].1)());
+        }
+    }
+    let figures: Vec<Figure> = contenders
+        .iter()
+        .zip(samples)
+        .map(|((name, _), mut mops)| {
+            mops.sort_by(f64::total_cmp);
+            Figure { name: (*name).into(), value: median(&mops), best: mops.last().copied() }
+        })
+        .collect();
+    for peer in &figures[1..] {
+        let goal = (peer.name == Quick::NAME).then_some(Goal::RatioAtLeast(1.0));
+        report.rows.push(Row::beside(
+            "2 threads, Zipf, 100 k entries",
+            "Mop/s",
+            figures[0].clone(),
+            peer.clone(),
+            goal,
+        ));
+    }
+}
+
+/// A decoded value out of the tier, beside the bytes out of it.
+fn typed(effort: Effort, report: &mut Report) {
+    let keys: Vec<_> = shuffled(1_000).into_iter().map(key).collect();
+    let bytes: Ours = filled(&keys);
+    let typed = Ours::with_room_for(4 * keys.len());
+    for key in &keys {
+        let copy = Arc::new(String::from_utf8_lossy(&value()).into_owned()) as Typed;
+        let tier = typed.tier();
+        let _kept = tier.insert(tier.hash(key), key, EPOCH, value(), typed.life(), Some(copy), VALUE_BYTES as u64);
+    }
+    let (mut a, mut b) = (0, 0);
+    let keys = &keys;
+    let next = move |at: &mut usize| {
+        *at = if *at + 1 == keys.len() { 0 } else { *at + 1 };
+        &keys[*at]
+    };
+    let timings = take_turns(
+        effort,
+        vec![
+            Contender::new("Arc<T>", move |count| {
+                for _ in 0..count {
+                    let key = next(&mut a);
+                    let hit = typed.tier().get(typed.tier().hash(key), key, EPOCH);
+                    assert!(black_box(hit.and_then(|hit| hit.typed::<String>())).is_some());
+                }
+            }),
+            Contender::new("bytes", move |count| {
+                for _ in 0..count {
+                    assert!(black_box(bytes.first_byte(next(&mut b))).is_some());
+                }
+            }),
+        ],
+    );
+    beside("typed hit, 1 k entries", &timings, report, |_| Some(Goal::RatioAtMost(2.0)));
+}
