@@ -105,11 +105,11 @@ impl Cache {
     /// # Errors
     /// [`Error::Key`]; if the cache is strict also the failures of the store and refused entries.
     pub async fn get<T: Value>(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<T>>, Error> {
-        let at = self.at(key.as_ref())?;
-        if let Some(value) = self.l1_value(&at) {
+        let key = key.as_ref();
+        if let Some(value) = self.in_l1(key, Self::typed)? {
             return Ok(Some(value));
         }
-        self.tier_value(&at).await
+        self.tier_value(&self.at(key)?).await
     }
 
     /// The bytes of `key` that were stored by [`Cache::set_bytes`], or `None`.
@@ -117,11 +117,11 @@ impl Cache {
     /// # Errors
     /// As [`Cache::get`].
     pub async fn get_bytes(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
-        let at = self.at(key.as_ref())?;
-        if let Some(bytes) = self.l1_hit(&at).and_then(|hit| self.opened(&at, &hit)?.bytes().ok()) {
+        let key = key.as_ref();
+        if let Some(bytes) = self.in_l1(key, |cache, wire, hit| cache.opened(wire, &hit)?.bytes().ok())? {
             return Ok(Some(bytes));
         }
-        let Some((opened, _)) = self.fetch(&at).await? else { return Ok(None) };
+        let Some((opened, _)) = self.fetch(&self.at(key)?).await? else { return Ok(None) };
         self.judge(opened.bytes())
     }
 
@@ -188,8 +188,8 @@ impl Cache {
     /// # Errors
     /// As [`Cache::get`].
     pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        let at = self.at(key.as_ref())?;
-        Ok(self.l1_hit(&at).is_some() || self.fetch(&at).await?.is_some())
+        let key = key.as_ref();
+        Ok(self.in_l1(key, |_, _, _| Some(()))?.is_some() || self.fetch(&self.at(key)?).await?.is_some())
     }
 
     /// The value of `key`, loaded if there is none.
@@ -227,10 +227,11 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let at = self.at(key.as_ref())?;
-        if let Some(value) = self.l1_value(&at) {
+        let key = key.as_ref();
+        if let Some(value) = self.in_l1(key, Self::typed)? {
             return Ok(value);
         }
+        let at = self.at(key)?;
         match self.engine.flights.join(at.hash, at.wire.as_bytes()).await {
             Part::Leader(leader) => self.lead(&at, leader, load).await,
             Part::Alone => self.load(&at, load).await,
@@ -403,20 +404,34 @@ impl Cache {
         engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch)
     }
 
+    /// Looks in L1 and nowhere else. A hit ends here, so nothing is built for the way beyond.
+    fn in_l1<T>(&self, key: &[u8], read: impl FnOnce(&Self, &[u8], Hit) -> Option<T>) -> Result<Option<T>, Error> {
+        self.check_open()?;
+        let found = self.namespace.with_wire(key, |wire| {
+            let hit = self.hit(self.engine.l1.hash(wire), wire)?;
+            read(self, wire, hit)
+        });
+        Ok(found?)
+    }
+
     fn l1_hit(&self, at: &At) -> Option<Hit> {
+        self.hit(at.hash, at.wire.as_bytes())
+    }
+
+    fn hit(&self, hash: KeyHash, wire: &[u8]) -> Option<Hit> {
         let engine = &*self.engine;
         if !engine.settings.use_l1 {
             return None;
         }
-        engine.l1.get(at.hash, at.wire.as_bytes(), engine.writes.epoch(self.slot))
+        engine.l1.get(hash, wire, engine.writes.epoch(self.slot))
     }
 
-    fn l1_value<T: Value>(&self, at: &At) -> Option<Arc<T>> {
-        let hit = self.l1_hit(at)?;
+    /// The decoded copy of a hit, made now if there is none.
+    fn typed<T: Value>(&self, wire: &[u8], hit: Hit) -> Option<Arc<T>> {
         if let Some(value) = hit.typed() {
             return Some(value);
         }
-        let value = Arc::new(self.opened(at, &hit)?.decode::<T>().ok()?);
+        let value = Arc::new(self.opened(wire, &hit)?.decode::<T>().ok()?);
         hit.attach_typed(Arc::clone(&value));
         Some(value)
     }
@@ -432,9 +447,9 @@ impl Cache {
     }
 
     /// What L1 holds, checked as if it came from the store: the wall clock may have passed the entry's end meanwhile.
-    fn opened(&self, at: &At, hit: &Hit) -> Option<Opened> {
+    fn opened(&self, wire: &[u8], hit: &Hit) -> Option<Opened> {
         let engine = &*self.engine;
-        let opened = engine.codec.open(&hit.to_bytes(), at.wire.as_bytes(), engine.clock.unix_ms()).ok()?;
+        let opened = engine.codec.open(&hit.to_bytes(), wire, engine.clock.unix_ms()).ok()?;
         (opened.freshness() == Freshness::Fresh).then_some(opened)
     }
 
@@ -479,10 +494,12 @@ impl Cache {
         Deadline::after(self.engine.settings.deadline)
     }
 
+    fn check_open(&self) -> Result<(), Error> {
+        if self.engine.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+    }
+
     fn at(&self, key: &[u8]) -> Result<At, Error> {
-        if self.engine.closed.load(Ordering::Relaxed) {
-            return Err(Error::Closed);
-        }
+        self.check_open()?;
         let wire = self.namespace.wire(key)?;
         let hash = self.engine.l1.hash(wire.as_bytes());
         Ok(At { wire, hash })

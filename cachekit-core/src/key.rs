@@ -89,16 +89,29 @@ impl Namespace {
 
     /// The wire key of `key`.
     pub fn wire(&self, key: &[u8]) -> Result<WireKey, KeyError> {
+        self.with_wire(key, |wire| WireKey { bytes: SmallVec::from_slice(wire), prefix_len: self.prefix.len() })
+    }
+
+    /// Runs `look` with the wire key of `key`, written on the stack: for a look into L1, where the way most often ends. A
+    /// [`WireKey`] is made to travel, and moving its 200 bytes through a few functions costs more than the look.
+    #[inline]
+    pub(crate) fn with_wire<T>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> T) -> Result<T, KeyError> {
         if key.is_empty() {
             return Err(KeyError::Empty);
         }
         if key.len() > MAX_KEY_BYTES {
             return Err(KeyError::TooLong { len: key.len() });
         }
-        let mut bytes = SmallVec::with_capacity(self.prefix.len() + key.len());
-        bytes.extend_from_slice(&self.prefix);
-        bytes.extend_from_slice(key);
-        Ok(WireKey { bytes, prefix_len: self.prefix.len() })
+        let prefix = &*self.prefix;
+        let mut bytes = [0; INLINE_BYTES];
+        Ok(match bytes.get_mut(..prefix.len() + key.len()) {
+            Some(wire) => {
+                wire[..prefix.len()].copy_from_slice(prefix);
+                wire[prefix.len()..].copy_from_slice(key);
+                look(wire)
+            }
+            None => look(&[prefix, key].concat()),
+        })
     }
 }
 
@@ -108,10 +121,13 @@ impl fmt::Debug for Namespace {
     }
 }
 
+/// Wire keys of up to this many bytes need no allocation.
+const INLINE_BYTES: usize = 176;
+
 /// The full name of an entry. Keys of up to about 150 bytes need no allocation.
 #[derive(Clone)]
 pub struct WireKey {
-    bytes: SmallVec<[u8; 176]>,
+    bytes: SmallVec<[u8; INLINE_BYTES]>,
     prefix_len: usize,
 }
 

@@ -20,7 +20,8 @@ impl Cache {
     pub async fn get_many<T: Value, K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Arc<T>>>, Error> {
         let engine = &*self.engine;
         let places = keys.iter().map(|key| self.at(key.as_ref())).collect::<Result<Vec<At>, Error>>()?;
-        let mut values: Vec<Option<Arc<T>>> = places.iter().map(|at| self.l1_value(at)).collect();
+        let mut values: Vec<Option<Arc<T>>> =
+            places.iter().map(|at| self.typed(at.wire.as_bytes(), self.l1_hit(at)?)).collect();
         let Some(tier) = &engine.tier else { return Ok(values) };
         let missing: Vec<usize> = (0..places.len()).filter(|&i| values[i].is_none()).collect();
         if missing.is_empty() {

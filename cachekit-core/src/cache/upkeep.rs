@@ -63,7 +63,7 @@ impl Cache {
     /// As [`Cache::get`].
     pub async fn ttl(&self, key: impl AsRef<[u8]>) -> Result<Option<Ttl>, Error> {
         let at = self.at(key.as_ref())?;
-        let opened = match self.l1_hit(&at).and_then(|hit| self.opened(&at, &hit)) {
+        let opened = match self.l1_hit(&at).and_then(|hit| self.opened(at.wire.as_bytes(), &hit)) {
             Some(opened) => opened,
             None => match self.fetch(&at).await? {
                 Some((opened, _)) => opened,
@@ -119,7 +119,7 @@ impl Cache {
     async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
         let Some(hit) = self.l1_hit(at) else { return Ok(false) };
         let Some(stored) = self.retimed(at, &hit.to_bytes(), new)? else { return Ok(false) };
-        let decodes = self.opened(at, &hit).is_some_and(|opened| opened.is_typed());
+        let decodes = self.opened(at.wire.as_bytes(), &hit).is_some_and(|opened| opened.is_typed());
         self.write(at, Entry { stored, times: new, typed: None, decodes }, None).await
     }
 
