@@ -12,7 +12,8 @@ usage: benches-compare crossing [--json] [--quick]
        benches-compare l1       [--json] [--quick]
        benches-compare crossing-ir [--json] [--check]              instructions per call, counted by valgrind;
                                                                    --check: exit 1 if a bound is passed
-       benches-compare crossing-ir VARIANT OPERATION COUNT         the calls alone, for a profiler";
+       benches-compare crossing-ir VARIANT OPERATION COUNT         the calls alone, for a profiler
+       benches-compare l1-get COUNT                                the public gets alone, likewise";
 
 /// The flags all benches share.
 #[derive(Default)]
@@ -51,6 +52,10 @@ fn run() -> Result<ExitCode, Failure> {
         ["crossing-ir"] => crossing::ir::run()?,
         ["crossing-ir", variant, operation, count] => {
             crossing::ir::calls(variant, operation, count.parse()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ["l1-get", count] => {
+            l1::calls(count.parse()?)?;
             return Ok(ExitCode::SUCCESS);
         }
         _ => return Err(USAGE.into()),

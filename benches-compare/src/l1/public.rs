@@ -78,6 +78,22 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs `count` gets and nothing else.
+pub(super) fn calls(count: usize) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let cache = cachekit_core::Cache::builder().namespace(NAMESPACE).default_ttl(Duration::from_secs(3600)).build()?;
+    let keys = keys();
+    runtime.block_on(async {
+        for key in &keys {
+            cache.set(key, "value").await?;
+        }
+        for key in keys.iter().cycle().take(count) {
+            assert!(black_box(cache.get::<String>(key).await).is_ok_and(|value| value.is_some()));
+        }
+        Ok(())
+    })
+}
+
 /// A second tier for the peer, which does not do without: it takes everything and has nothing. Its L1 answers.
 struct Nothing;
 
