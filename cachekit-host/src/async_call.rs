@@ -3,7 +3,6 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use cachekit_abi::{CK_PENDING, CkAsyncV1, CkBuf, CkError, CkOp};
@@ -14,10 +13,10 @@ use crate::request::{Outcome, Request, buffer, empty_out, status};
 use crate::waker;
 
 /// The future of one request.
-pub(crate) struct AsyncCall {
-    inner: Arc<Inner>,
+pub(crate) struct AsyncCall<'a> {
+    inner: &'a Inner,
     driver: &'static CkAsyncV1,
-    request: Request,
+    request: Request<'a>,
     state: State,
 }
 
@@ -28,10 +27,10 @@ enum State {
 }
 
 // SAFETY: the state of an operation may move between threads as long as one at a time uses it, which `&mut self` gives.
-unsafe impl Send for AsyncCall {}
+unsafe impl Send for AsyncCall<'_> {}
 
-impl AsyncCall {
-    pub(crate) fn new(inner: Arc<Inner>, driver: &'static CkAsyncV1, request: Request) -> Self {
+impl<'a> AsyncCall<'a> {
+    pub(crate) fn new(inner: &'a Inner, driver: &'static CkAsyncV1, request: Request<'a>) -> Self {
         Self { inner, driver, request, state: State::Unstarted }
     }
 
@@ -53,7 +52,7 @@ impl AsyncCall {
             opt: &opt,
         };
         let mut err = CkError::EMPTY;
-        // SAFETY: the instance is alive as long as `inner`; everything in `op` lives through the call, and the items live
+        // SAFETY: the instance is alive as long as `inner` is borrowed; everything in `op` lives through the call, and the items live
         // in this future until the state is dropped.
         let state = unsafe { (self.driver.start)(self.inner.ptr.0, &op, &mut err) };
         if let Some(value) = &mut value {
@@ -80,7 +79,7 @@ impl AsyncCall {
     }
 }
 
-impl Future for AsyncCall {
+impl Future for AsyncCall<'_> {
     type Output = Result<Outcome, BackendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -129,7 +128,7 @@ impl Future for AsyncCall {
     }
 }
 
-impl Drop for AsyncCall {
+impl Drop for AsyncCall<'_> {
     fn drop(&mut self) {
         self.finish();
     }

@@ -12,7 +12,7 @@ use crate::request::{Outcome, Request, buffer, empty_out, status};
 const HAND_OVER_BYTES: usize = 1024;
 
 /// Calls the function of the table that the request names.
-pub(crate) fn run(inner: &Inner, mut request: Request) -> Result<Outcome, BackendError> {
+pub(crate) fn run(inner: &Inner, mut request: Request<'_>) -> Result<Outcome, BackendError> {
     let (tables, inst, operation) = (&inner.tables, inner.ptr.0, request.operation);
     let opt = request.opt();
     let key = raw::slice_of(&request.key);

@@ -3,8 +3,11 @@
 //! Nothing it returns is trusted: lengths, statuses and texts are checked where they come in. A panic inside it is an
 //! error of that call; after [`MAX_PANICS`] of them the instance is not called any more.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use cachekit_abi::{self as abi, CK_BACKEND_FAST, CK_OK, CkLimits};
@@ -119,9 +122,9 @@ impl Instance {
     /// Sends a request and reads what comes back.
     fn call<'a, T: Send + 'static>(
         &'a self,
-        request: Request,
+        request: Request<'a>,
         cx: &Cx<'_>,
-        read: impl FnOnce(&Inner, Outcome) -> Result<T, BackendError> + Send + 'static,
+        read: impl FnOnce(&Inner, Outcome) -> Result<T, BackendError> + Send + Unpin + 'static,
     ) -> Fut<'a, T> {
         let inner = &self.inner;
         if let Some(error) = inner.quarantined(request.operation) {
@@ -129,15 +132,11 @@ impl Instance {
         }
         match (&self.way, inner.tables.driver) {
             (Way::Async, Some(driver)) => {
-                let call = AsyncCall::new(Arc::clone(inner), driver, request);
-                Box::pin(async move {
-                    let answer = call.await.and_then(|outcome| read(inner, outcome));
-                    answer.map_err(|error| inner.judge(error))
-                })
+                Box::pin(Answer { inner, call: AsyncCall::new(inner, driver, request), read: Some(read) })
             }
             (Way::Pool(pool), _) => {
                 let shared = Arc::clone(inner);
-                let operation = request.operation;
+                let (operation, request) = (request.operation, request.into_owned());
                 let answer = pool.run(operation, cx, move || {
                     blocking_call::run(&shared, request).and_then(|outcome| read(&shared, outcome))
                 });
@@ -148,6 +147,33 @@ impl Instance {
                 ready(answer.map_err(|error| inner.judge(error)))
             }
         }
+    }
+}
+
+/// An answer that is read and judged once it is there. Written out, because an `async` block keeps the call twice, as what
+/// it captured and as what it awaits, and copies one into the other.
+struct Answer<'a, F> {
+    inner: &'a Inner,
+    call: AsyncCall<'a>,
+    /// `None` once it was used.
+    read: Option<F>,
+}
+
+impl<T, F> Future for Answer<'_, F>
+where
+    F: FnOnce(&Inner, Outcome) -> Result<T, BackendError> + Unpin,
+{
+    type Output = Result<T, BackendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let Poll::Ready(outcome) = Pin::new(&mut this.call).poll(context) else { return Poll::Pending };
+        // A call that is polled after its end answers an error, so `read` is there whenever there is an outcome to read.
+        let answer = outcome.and_then(|outcome| match this.read.take() {
+            Some(read) => read(this.inner, outcome),
+            None => Err(BackendError::new(Kind::Internal, Operation::Get, "polled after it was ready")),
+        });
+        Poll::Ready(answer.map_err(|error| this.inner.judge(error)))
     }
 }
 

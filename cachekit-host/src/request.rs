@@ -1,5 +1,10 @@
-//! One operation on its way to a plugin, owned: whatever becomes of the caller, the plugin never reads freed memory.
+//! One operation on its way to a plugin.
+//!
+//! In the caller's task it borrows key and trace, because the future that holds it lives no longer than they do, and a
+//! plugin copies what it needs before `start` returns. What goes to another thread owns them: whatever becomes of the
+//! caller, the plugin never reads freed memory. The items of a batch, which a plugin reads until its end, are always owned.
 
+use std::borrow::Cow;
 use std::ffi::c_void;
 
 use bytes::Bytes;
@@ -7,37 +12,53 @@ use cachekit_abi::{CK_DEADLINE_NEVER, CK_E_INTERNAL, CkBuf, CkCallOpt, CkError, 
 use cachekit_plugin::{BackendError, Cx, Kind, Operation, Version, raw};
 
 /// What is asked.
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     pub(crate) operation: Operation,
     pub(crate) kind: u32,
-    pub(crate) key: Vec<u8>,
-    pub(crate) aux: Vec<u8>,
+    pub(crate) key: Cow<'a, [u8]>,
+    pub(crate) aux: Cow<'a, [u8]>,
     pub(crate) value: Option<Bytes>,
     pub(crate) ttl_ms: u64,
     pub(crate) expect: Option<CkVersion>,
     pub(crate) items: Items,
     deadline_ns: u64,
-    trace: Vec<u8>,
+    trace: Cow<'a, [u8]>,
 }
 
-impl Request {
-    pub(crate) fn new(operation: Operation, kind: u32, key: &[u8], cx: &Cx<'_>) -> Self {
+impl<'a> Request<'a> {
+    pub(crate) fn new(operation: Operation, kind: u32, key: &'a [u8], cx: &'a Cx<'a>) -> Self {
         Self {
             operation,
             kind,
-            key: key.to_vec(),
-            aux: Vec::new(),
+            key: Cow::Borrowed(key),
+            aux: Cow::Borrowed(&[]),
             value: None,
             ttl_ms: 0,
             expect: None,
             items: Items::none(),
             deadline_ns: cx.deadline.as_monotonic_ns(),
-            trace: cx.trace.map(|trace| trace.as_bytes().to_vec()).unwrap_or_default(),
+            trace: Cow::Borrowed(cx.trace.map_or(&[], str::as_bytes)),
         }
     }
 
-    pub(crate) fn aux(mut self, aux: &[u8]) -> Self {
-        self.aux = aux.to_vec();
+    /// The request with everything it borrowed.
+    pub(crate) fn into_owned(self) -> Request<'static> {
+        Request {
+            key: Cow::Owned(self.key.into_owned()),
+            aux: Cow::Owned(self.aux.into_owned()),
+            trace: Cow::Owned(self.trace.into_owned()),
+            operation: self.operation,
+            kind: self.kind,
+            value: self.value,
+            ttl_ms: self.ttl_ms,
+            expect: self.expect,
+            items: self.items,
+            deadline_ns: self.deadline_ns,
+        }
+    }
+
+    pub(crate) fn aux(mut self, aux: &'a [u8]) -> Self {
+        self.aux = Cow::Borrowed(aux);
         self
     }
 
