@@ -34,6 +34,7 @@ pub fn run(effort: Effort) -> Result<Report, Failure> {
             _ => &[Way::Linked, Way::Tables, Way::Host],
         };
         let stores = ways.iter().map(|way| way.open(&library)).collect::<Result<Vec<_>, _>>()?;
+        stores.iter().for_each(|store| store.prepare(operation));
         let contenders = ways.iter().zip(&stores);
         let contenders =
             contenders.map(|(way, store)| Contender::new(way.name(), move |count| store.repeat(operation, count)));

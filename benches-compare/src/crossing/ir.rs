@@ -20,7 +20,9 @@ pub fn calls(way: &str, operation: &str, count: u64) -> Result<(), Failure> {
     let known = Operation::ALL.into_iter().find(|known| known.word() == operation);
     let operation = known.ok_or_else(|| format!("no operation {operation}"))?;
     let library = std::env::var_os(LIBRARY).map_or_else(artifacts::null_plugin, |path| Ok(PathBuf::from(path)))?;
-    way.open(&library)?.repeat(operation, count);
+    let store = way.open(&library)?;
+    store.prepare(operation);
+    store.repeat(operation, count);
     Ok(())
 }
 

@@ -147,7 +147,16 @@ pub(super) trait Calls {
 }
 
 impl Store {
-    /// Calls `operation` `count` times. What it needs is put there first.
+    /// Puts there what `operation` needs.
+    pub fn prepare(&self, operation: Operation) {
+        let value = vec![7; operation.value_len()];
+        match self {
+            Self::Backend(backend) => Calls::set(&**backend, KEY, &value),
+            Self::Tables(tables) => tables.set(KEY, &value),
+        }
+    }
+
+    /// Calls `operation` `count` times.
     pub fn repeat(&self, operation: Operation, count: u64) {
         match self {
             Self::Backend(backend) => repeat(&**backend, operation, count),
@@ -157,15 +166,13 @@ impl Store {
 }
 
 fn repeat(store: &(impl Calls + ?Sized), operation: Operation, count: u64) {
-    let value = vec![7; operation.value_len()];
-    store.set(KEY, &value);
     match operation {
         Operation::Limits => (0..count).for_each(|_| assert!(black_box(store.limits()) > 0)),
         Operation::Exists => (0..count).for_each(|_| assert!(!black_box(store.exists(black_box(ABSENT))))),
         Operation::Get64 | Operation::Get4K | Operation::Get1M => {
             (0..count).for_each(|_| assert!(black_box(store.get(black_box(KEY))).is_some()));
         }
-        Operation::Set64 => (0..count).for_each(|_| store.set(black_box(KEY), black_box(&value))),
+        Operation::Set64 => (0..count).for_each(|_| store.set(black_box(KEY), black_box(&[7; 64]))),
     }
 }
 
