@@ -53,6 +53,10 @@ fn bound(way: Way, operation: Operation) -> Option<f64> {
     match (way, operation) {
         (Way::Tables, Operation::Limits) => Some(10.0),
         (Way::Tables, Operation::Get64 | Operation::Get4K | Operation::Get1M) => Some(400.0),
+        // The project set no goal for these; they hold what was reached, with a few percent to spare: 1510, 1865, 1895.
+        (Way::Host, Operation::Exists) => Some(1600.0),
+        (Way::Host, Operation::Get64 | Operation::Get4K | Operation::Get1M | Operation::Set64) => Some(2000.0),
+        (Way::Tables, Operation::Exists | Operation::Set64) => Some(50.0),
         _ => None,
     }
 }
