@@ -58,3 +58,8 @@ pub use memory::{Clock, ManualClock, Memory, MemoryConfig, SystemClock};
 pub use report::{CaseResult, Report};
 pub use run::{run_all, run_case};
 pub use subject::{Patience, Subject};
+
+/// The examples of the guide are compiled, so that it cannot drift from the traits.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/writing-a-plugin.md")]
+struct WritingAPlugin;
