@@ -172,13 +172,15 @@ impl Cache {
         engine.counters.deletes.add();
         self.overtake(&at);
         let deadline = self.deadline();
-        let _turn = self.turn(&at, deadline, Operation::Delete).await?;
+        // L1 forgets the key however this ends: after a failure, or if the caller goes away, the outcome is unknown, and
+        // L1 must not be surer than the store.
+        let unsettled = Unsettled { engine, at: &at };
+        let _turn = self.count_failure(self.turn(&at, deadline, Operation::Delete).await)?;
         let deleted = match &engine.tier {
             Some(tier) => Some(self.count_failure(tier.delete(&at.wire, deadline).await)),
             None => None,
         };
-        // Also after a failure: the outcome is unknown then, and L1 must not be surer than the store.
-        engine.writes.advance(at.hash);
+        unsettled.settle();
         let was_in_l1 = engine.l1.remove(at.hash, at.wire.as_bytes());
         Ok(deleted.transpose()?.unwrap_or(was_in_l1))
     }
@@ -273,6 +275,11 @@ impl Cache {
     {
         let engine = &*self.engine;
         let ticket = engine.writes.ticket(self.slot, at.hash);
+        // A flight may have landed between this caller's first look and its own flight.
+        let landed = engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch).filter(|_| engine.settings.use_l1);
+        if let Some(value) = landed.and_then(|hit| self.typed(at.wire.as_bytes(), hit)) {
+            return Ok(value);
+        }
         if let Some(value) = self.tier_value(at).await? {
             return Ok(value);
         }
@@ -314,12 +321,22 @@ impl Cache {
             self.overtake(at);
         }
         let deadline = self.deadline();
-        let _turn = self.turn(at, deadline, Operation::Set).await?;
+        let _turn = match self.count_failure(self.turn(at, deadline, Operation::Set).await) {
+            Ok(turn) => turn,
+            Err(error) => {
+                // Another write of this key hangs in the store. What L1 has is older than both.
+                if ticket.is_none() {
+                    engine.l1.remove(at.hash, at.wire.as_bytes());
+                }
+                return if engine.settings.strict { Err(error.into()) } else { Ok(false) };
+            }
+        };
         // Looked at inside the turn: whoever overtakes from here on waits for it and comes after this write.
         if ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, ticket)) {
             engine.counters.overtaken.add();
             return Ok(false);
         }
+        let unsettled = Unsettled { engine, at };
         let epoch = engine.writes.epoch(self.slot);
         engine.counters.sets.add();
         let written = match &engine.tier {
@@ -329,14 +346,11 @@ impl Cache {
             }
             None => Ok(()),
         };
-        // Readers that saw the store before this write must not fill L1 after it.
-        engine.writes.advance(at.hash);
         match written {
-            Err(error) if engine.settings.strict => {
-                engine.l1.remove(at.hash, at.wire.as_bytes());
-                Err(error.into())
-            }
+            // `unsettled` forgets what L1 has: the store may or may not have taken the value.
+            Err(error) if engine.settings.strict => Err(error.into()),
             answer => {
+                unsettled.settle();
                 if answer.is_err() {
                     engine.counters.sets_l1_only.add();
                 }
@@ -548,6 +562,28 @@ impl fmt::Debug for Cache {
             .field("tier", &self.engine.tier)
             .field("settings", &self.engine.settings)
             .finish_non_exhaustive()
+    }
+}
+
+/// A write whose outcome is not known yet. Until it is settled, its end is that L1 forgets the key: also if the caller goes
+/// away in the middle, when nobody can say whether the store has changed.
+struct Unsettled<'a> {
+    engine: &'a Engine,
+    at: &'a At,
+}
+
+impl Unsettled<'_> {
+    /// The outcome is known. Readers that saw the store before it must not fill L1 any more.
+    fn settle(self) {
+        self.engine.writes.advance(self.at.hash);
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        self.engine.writes.advance(self.at.hash);
+        self.engine.l1.remove(self.at.hash, self.at.wire.as_bytes());
     }
 }
 

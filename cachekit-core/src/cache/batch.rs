@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cachekit_plugin::{Operation, Ttl};
 use serde::Serialize;
 
-use super::{At, Cache, Entry, SetOptions, Value, new_entry};
+use super::{At, Cache, Entry, SetOptions, Unsettled, Value, new_entry};
 use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::key::WireKey;
@@ -79,7 +79,14 @@ impl Cache {
         }
         let deadline = self.deadline();
         let turns = engine.writes.turns(self.slot, entries.iter().map(|(at, _)| at.hash));
-        let _turns = within(deadline, Operation::SetMany, async { Ok(turns.await) }).await?;
+        let turns = within(deadline, Operation::SetMany, async { Ok(turns.await) }).await;
+        // Until the outcome is known, every way out of here makes L1 forget these keys.
+        let unsettled: Vec<Unsettled<'_>> = entries.iter().map(|(at, _)| Unsettled { engine, at }).collect();
+        let _turns = match self.count_failure(turns) {
+            Ok(turns) => turns,
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => return Ok(()),
+        };
         let epoch = engine.writes.epoch(self.slot);
         engine.counters.sets.add_n(entries.len() as u64);
         let written = match &engine.tier {
@@ -89,14 +96,7 @@ impl Cache {
                     entries.iter().map(|(at, entry)| (&at.wire, entry.stored.clone(), ttl)).collect();
                 match self.count_failure(tier.set_many(&batch, deadline).await) {
                     Ok(answers) => answers.into_iter().map(|answer| self.count_failure(answer).err()).collect(),
-                    // Nothing is known of any of them; in L1 they are as good as after a single failed write.
-                    Err(error) if engine.settings.strict => {
-                        for (at, _) in &entries {
-                            engine.writes.advance(at.hash);
-                            engine.l1.remove(at.hash, at.wire.as_bytes());
-                        }
-                        return Err(error.into());
-                    }
+                    Err(error) if engine.settings.strict => return Err(error.into()),
                     Err(_) => {
                         engine.counters.sets_l1_only.add_n(entries.len() as u64);
                         Vec::new()
@@ -105,10 +105,10 @@ impl Cache {
             }
             None => Vec::new(),
         };
+        unsettled.into_iter().for_each(Unsettled::settle);
         let mut failures = written.into_iter().chain(std::iter::repeat_with(|| None));
         let mut first_failure = None;
         for (at, entry) in entries {
-            engine.writes.advance(at.hash);
             let failure = failures.next().flatten();
             if failure.is_some() {
                 engine.counters.sets_l1_only.add();
@@ -140,17 +140,16 @@ impl Cache {
         }
         let deadline = self.deadline();
         let turns = engine.writes.turns(self.slot, places.iter().map(|at| at.hash));
-        let _turns = within(deadline, Operation::DeleteMany, async { Ok(turns.await) }).await?;
+        let unsettled: Vec<Unsettled<'_>> = places.iter().map(|at| Unsettled { engine, at }).collect();
+        let turns = within(deadline, Operation::DeleteMany, async { Ok(turns.await) }).await;
+        let _turns = self.count_failure(turns)?;
         let wires: Vec<&WireKey> = places.iter().map(|at| &at.wire).collect();
         let answers = match &engine.tier {
             Some(tier) => Some(self.count_failure(tier.delete_many(&wires, deadline).await)),
             None => None,
         };
-        let mut in_l1 = 0;
-        for at in &places {
-            engine.writes.advance(at.hash);
-            in_l1 += u64::from(engine.l1.remove(at.hash, at.wire.as_bytes()));
-        }
+        unsettled.into_iter().for_each(Unsettled::settle);
+        let in_l1 = places.iter().filter(|at| engine.l1.remove(at.hash, at.wire.as_bytes())).count() as u64;
         let Some(answers) = answers else { return Ok(in_l1) };
         let mut deleted = 0;
         let mut first_failure = None;

@@ -534,6 +534,35 @@ async fn a_read_that_began_during_a_write_does_not_fill_l1_with_the_older_value(
 }
 
 #[tokio::test]
+async fn a_write_whose_caller_goes_away_leaves_nothing_older_in_l1() {
+    let bench = Bench::new();
+    let (cache, _, hold_set) = gated(&bench);
+    cache.set("k", &1_u32).await.unwrap();
+    hold_set.close();
+    let slow = cache.clone();
+    let writer = tokio::spawn(async move { slow.set("k", &2_u32).await });
+    hold_set.arrived.notified().await;
+    // The store takes the value although its caller is gone: the outcome that nobody is told of.
+    bench.cache().set("k", &2_u32).await.unwrap();
+    writer.abort();
+    assert!(writer.await.unwrap_err().is_cancelled());
+    assert_eq!(*cache.get::<u32>("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_behind_one_that_hangs_is_counted_and_no_error() {
+    let bench = Bench::new();
+    let (cache, _, hold_set) = gated(&bench);
+    hold_set.close();
+    let hung = cache.clone();
+    let first = tokio::spawn(async move { hung.set("k", &1_u32).await });
+    hold_set.arrived.notified().await;
+    cache.set("k", &2_u32).await.unwrap();
+    first.await.unwrap().unwrap();
+    assert!(cache.stats().l2_timeouts >= 1, "{:?}", cache.stats());
+}
+
+#[tokio::test]
 async fn a_deletion_waits_for_the_write_it_overtakes() {
     let bench = Bench::new();
     let (cache, _, hold_set) = gated(&bench);

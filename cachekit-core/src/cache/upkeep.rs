@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
 
-use super::{At, Cache, Entry, SetOptions};
+use super::{At, Cache, Entry, SetOptions, Unsettled};
 use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
 use crate::guard::deadline::within;
@@ -108,12 +108,10 @@ impl Cache {
         let deadline = self.deadline();
         let Some(tier) = &engine.tier else { return self.touch_l1(&at, new).await };
         self.overtake(&at);
-        let _turn = self.turn(&at, deadline, Operation::Touch).await?;
-        let touched = self.touch_tier(tier, &at, new, deadline).await;
-        engine.writes.advance(at.hash);
-        // The next read brings back the entry with its new end.
-        engine.l1.remove(at.hash, at.wire.as_bytes());
-        touched
+        // Never settled: the next read brings back the entry with its new end.
+        let _forgotten = Unsettled { engine, at: &at };
+        let _turn = self.count_failure(self.turn(&at, deadline, Operation::Touch).await)?;
+        self.touch_tier(tier, &at, new, deadline).await
     }
 
     async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
