@@ -27,10 +27,11 @@ impl Session {
 
     /// The configuration, its store chosen. What is odd about it goes to stderr.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
+        let environment = Environment::from_vars(std::env::vars_os());
         let mut config = Config::resolve(&Sources {
             file: self.global.config.clone(),
             default_file: cachekit::user_config_file(),
-            environment: Environment::from_vars(std::env::vars_os()),
+            environment: environment.clone(),
             preset: self.global.preset.clone(),
             backend: self.global.backend.clone(),
             namespace: self.global.namespace.clone(),
@@ -39,8 +40,8 @@ impl Session {
             self.output.warn(&warning.0);
         }
         if config.tier.value.is_none() {
-            let source = Source::Code("nothing is configured: the user's cache directory");
-            config.tier.set(Some(cachekit::embedded_tier()?), source);
+            let why = "nothing is configured: the user's cache directory";
+            config.set_default_tier(cachekit::embedded_tier()?, why, &environment)?;
         }
         Ok(config)
     }

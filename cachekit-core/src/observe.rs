@@ -56,7 +56,7 @@ counters! {
     l2_timeouts,
     /// Values written.
     sets,
-    /// Values written to the first tier alone, because the second failed or does not take them.
+    /// Values written to the first tier alone, because the second failed; lost, if there is no first.
     sets_l1_only,
     /// Deletions.
     deletes,

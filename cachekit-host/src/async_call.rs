@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use cachekit_abi::{CK_PENDING, CkAsyncV1, CkBuf, CkError, CkOp};
@@ -14,7 +15,7 @@ use crate::waker;
 
 /// The future of one request.
 pub(crate) struct AsyncCall<'a> {
-    inner: &'a Inner,
+    inner: &'a Arc<Inner>,
     driver: &'static CkAsyncV1,
     request: Request<'a>,
     state: State,
@@ -22,7 +23,9 @@ pub(crate) struct AsyncCall<'a> {
 
 enum State {
     Unstarted,
-    Started(*mut c_void),
+    /// With the instance it belongs to: a future that is leaked instead of dropped never ends its operation, and an
+    /// instance must not end before its operations.
+    Started(*mut c_void, Arc<Inner>),
     Done,
 }
 
@@ -30,7 +33,7 @@ enum State {
 unsafe impl Send for AsyncCall<'_> {}
 
 impl<'a> AsyncCall<'a> {
-    pub(crate) fn new(inner: &'a Inner, driver: &'static CkAsyncV1, request: Request<'a>) -> Self {
+    pub(crate) fn new(inner: &'a Arc<Inner>, driver: &'static CkAsyncV1, request: Request<'a>) -> Self {
         Self { inner, driver, request, state: State::Unstarted }
     }
 
@@ -52,8 +55,8 @@ impl<'a> AsyncCall<'a> {
             opt: &opt,
         };
         let mut err = CkError::EMPTY;
-        // SAFETY: the instance is alive as long as `inner` is borrowed; everything in `op` lives through the call, and the items live
-        // in this future until the state is dropped.
+        // SAFETY: the instance is alive as long as `inner`; everything in `op` lives through the call, and the items live
+        // on the heap until this future is dropped, which drops the state first.
         let state = unsafe { (self.driver.start)(self.inner.ptr.0, &op, &mut err) };
         if let Some(value) = &mut value {
             // SAFETY: what the plugin did not take is still ours.
@@ -72,7 +75,7 @@ impl<'a> AsyncCall<'a> {
     }
 
     fn finish(&mut self) {
-        if let State::Started(state) = std::mem::replace(&mut self.state, State::Done) {
+        if let State::Started(state, _inner) = std::mem::replace(&mut self.state, State::Done) {
             // SAFETY: `start` gave this state out, and it is dropped here once.
             unsafe { (self.driver.drop_op)(state) };
         }
@@ -86,10 +89,10 @@ impl Future for AsyncCall<'_> {
         let this = &mut *self;
         let operation = this.request.operation;
         let state = match this.state {
-            State::Started(state) => state,
+            State::Started(state, _) => state,
             State::Unstarted => match this.start() {
                 Ok(state) => {
-                    this.state = State::Started(state);
+                    this.state = State::Started(state, Arc::clone(this.inner));
                     state
                 }
                 Err(error) => {

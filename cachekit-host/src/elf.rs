@@ -32,7 +32,16 @@ pub fn parse(bytes: &[u8]) -> Result<Elf, String> {
 }
 
 /// This host's machine.
-const HOST: elf::Machine = if cfg!(target_arch = "aarch64") { elf::EM_AARCH64 } else { elf::EM_X86_64 };
+const HOST: elf::Machine = if cfg!(target_arch = "x86_64") {
+    elf::EM_X86_64
+} else if cfg!(target_arch = "aarch64") {
+    elf::EM_AARCH64
+} else if cfg!(target_arch = "riscv64") {
+    elf::EM_RISCV
+} else {
+    // Nothing is loaded on a machine that this list does not know.
+    elf::EM_NONE
+};
 
 /// The machine a file is for, after the checks that every ELF file passes.
 fn machine(bytes: &[u8]) -> Result<elf::Machine, String> {
@@ -131,8 +140,7 @@ fn structure(bytes: &[u8]) -> Result<Elf, Box<dyn std::error::Error>> {
         }
     }
     exports.sort_unstable();
-    let arch = if HOST == elf::EM_AARCH64 { "aarch64" } else { "x86_64" };
-    Ok(Elf { arch, note, exports })
+    Ok(Elf { arch: std::env::consts::ARCH, note, exports })
 }
 
 #[cfg(test)]

@@ -78,6 +78,14 @@ impl Inner {
         error.on(self.label())
     }
 
+    /// The same for each answer of a batch; one that panicked for several keys panicked once.
+    fn judge_each<T>(&self, answers: Answers<T>) -> Answers<T> {
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(|error| error.kind() == Kind::Panic)) {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        answers.into_iter().map(|answer| answer.map_err(|error| error.on(self.label()))).collect()
+    }
+
     fn label(&self) -> String {
         format!("plugin {}", self.library.identity.id)
     }
@@ -181,6 +189,14 @@ fn found(_: &Inner, outcome: Outcome) -> Result<Option<Bytes>, BackendError> {
     Ok((outcome.status == CK_OK).then_some(outcome.bytes))
 }
 
+/// A store that could not keep a value has to say why; "no" is no answer to a set.
+fn stored(status: i32) -> Result<(), BackendError> {
+    if status == CK_OK {
+        return Ok(());
+    }
+    Err(BackendError::new(Kind::Internal, Operation::Set, "the plugin answered no to a set"))
+}
+
 fn yes(_: &Inner, outcome: Outcome) -> Result<bool, BackendError> {
     Ok(outcome.status == CK_OK)
 }
@@ -196,13 +212,7 @@ impl Backend for Instance {
 
     fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
         let request = Request::new(Operation::Set, abi::CK_OP_SET, key.as_bytes(), cx);
-        self.call(request.value(value).ttl_ms(raw::ttl_ms(ttl)), cx, |_, outcome| {
-            // A store that could not keep a value has to say why; "no" is no answer to a set.
-            if outcome.status == CK_OK {
-                return Ok(());
-            }
-            Err(BackendError::new(Kind::Internal, Operation::Set, "the plugin answered no to a set"))
-        })
+        self.call(request.value(value).ttl_ms(raw::ttl_ms(ttl)), cx, |_, outcome| stored(outcome.status))
     }
 
     fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
@@ -260,9 +270,10 @@ impl Batch for Instance {
         let items = Items::batch(keys.iter().map(|key| (key.as_bytes(), None)));
         let request = Request::new(Operation::GetMany, abi::CK_OP_GET_MANY, &[], cx).items(items);
         self.call(request, cx, |inner, outcome| {
-            Ok(outcome.items.answers(Operation::Get, inner.limits.max_value, |status, bytes| {
+            let answers = outcome.items.answers(Operation::Get, inner.limits.max_value, |status, bytes| {
                 Ok((status == CK_OK).then_some(bytes))
-            }))
+            });
+            Ok(inner.judge_each(answers))
         })
     }
 
@@ -271,14 +282,18 @@ impl Batch for Instance {
             items.iter().map(|item| (item.key.as_bytes(), Some((item.value.clone(), raw::ttl_ms(item.ttl))))),
         );
         let request = Request::new(Operation::SetMany, abi::CK_OP_SET_MANY, &[], cx).items(items);
-        self.call(request, cx, |_, outcome| Ok(outcome.items.answers(Operation::Set, u64::MAX, |_, _| Ok(()))))
+        self.call(request, cx, |inner, outcome| {
+            let answers = outcome.items.answers(Operation::Set, u64::MAX, |status, _| stored(status));
+            Ok(inner.judge_each(answers))
+        })
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<bool>> {
         let items = Items::batch(keys.iter().map(|key| (key.as_bytes(), None)));
         let request = Request::new(Operation::DeleteMany, abi::CK_OP_DELETE_MANY, &[], cx).items(items);
-        self.call(request, cx, |_, outcome| {
-            Ok(outcome.items.answers(Operation::Delete, u64::MAX, |status, _| Ok(status == CK_OK)))
+        self.call(request, cx, |inner, outcome| {
+            let answers = outcome.items.answers(Operation::Delete, u64::MAX, |status, _| Ok(status == CK_OK));
+            Ok(inner.judge_each(answers))
         })
     }
 }

@@ -172,8 +172,7 @@ impl Plugin {
             id: identity.id.clone(),
             source: source.on(format!("plugin {}", identity.id)),
         };
-        self.audit(&services);
-        let table = ServiceTable::new(services, &identity.id);
+        let table = ServiceTable::new(services.clone(), &identity.id);
         let (mut inst, mut err) = (std::ptr::null_mut::<c_void>(), CkError::EMPTY);
         let code = {
             let _serialised = self.library.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,6 +194,7 @@ impl Plugin {
             unsafe { (self.library.root.destroy)(inst) };
             self.broken(reason)
         })?;
+        self.audit(&services);
         let inner = Inner::new(self.library, ptr, tables, limits, table);
         Ok(Arc::new(Instance::new(inner, self.policy.prefer_blocking)))
     }
@@ -207,7 +207,7 @@ impl Plugin {
         services.log(
             LogLevel::Info,
             "cachekit::plugin",
-            "plugin loaded",
+            "plugin opened",
             &[
                 ("id", &identity.id),
                 ("version", &identity.version),

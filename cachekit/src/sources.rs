@@ -52,7 +52,7 @@ pub fn from_file(path: impl AsRef<Path>) -> Result<Cache, ConfigError> {
 #[cfg(feature = "file")]
 pub fn embedded() -> Result<Cache, ConfigError> {
     let mut config = Config::default();
-    config.tier.set(Some(embedded_tier()?), Source::Code("embedded"));
+    config.set_default_tier(embedded_tier()?, "embedded", &Environment::default())?;
     open(&config)
 }
 

@@ -58,8 +58,8 @@ pub struct FileConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// Entries replaced atomically, not flushed: after a power failure recent ones may be missing, old, or cut short
-    /// and then noticed.
+    /// Entries replaced atomically, not flushed: after a power failure recent ones may be missing, old, or cut short. The
+    /// cache's envelope shows a cut; raw values have nothing that would.
     #[default]
     None,
     /// Each file is flushed before it takes its name, as the rest of the family does: what is there is whole.

@@ -23,7 +23,7 @@ pub struct Times {
     pub fresh_for_ms: u64,
     /// Until when it may be served while a refresh runs. 0: there is no such window.
     pub stale_until_ms: u64,
-    /// When it is gone. 0: the backend owns expiry, as it must where `touch` changes the backend's TTL alone.
+    /// When it is gone. 0: never by itself; its backend may drop it.
     pub expires_ms: u64,
 }
 

@@ -23,7 +23,8 @@ pub struct Environment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning(pub String);
 
-/// Every variable that is honoured.
+/// Every variable that is read. Those of backends that a program was not built with select them all the same, and the
+/// error that follows says so.
 pub const KNOWN_VARIABLES: &[&str] = &[
     "CACHEKIT_API_KEY",
     "CACHEKIT_BACKEND",
@@ -86,16 +87,32 @@ impl Environment {
         if let Some((mb, source)) = self.number("CACHEKIT_L1_MAX_SIZE_MB", 1, 1 << 30)? {
             config.l1_max_bytes.set(mb << 20, source);
         }
-        if let Some((level, source)) = self.number("CACHEKIT_COMPRESSION_LEVEL", 1, 9)?
-            && let Some(compression) = Compression::from_seed_level(level as u8)
-        {
-            config.compression.set(compression, source);
-        }
-        if let Some((false, source)) = self.boolean("CACHEKIT_ENABLE_COMPRESSION")? {
-            config.compression.set(Compression::None, source);
-        }
+        self.compression(config)?;
         self.choose_tier(config)?;
         self.fill_options(config)
+    }
+
+    fn compression(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let level = self.number("CACHEKIT_COMPRESSION_LEVEL", 1, 9)?;
+        let enabled = self.boolean("CACHEKIT_ENABLE_COMPRESSION")?;
+        if let Some((level, source)) = level
+            && let Some(Compression::Zstd { level, threshold }) = Compression::from_seed_level(level as u8)
+        {
+            // The variable speaks of the level alone; from where on to compress stays as the file says.
+            let threshold = match config.compression.value {
+                Compression::Zstd { threshold, .. } | Compression::Lz4 { threshold } => threshold,
+                Compression::None => threshold,
+            };
+            config.compression.set(Compression::Zstd { level, threshold }, source);
+        }
+        match enabled {
+            Some((false, source)) => config.compression.set(Compression::None, source),
+            Some((true, source)) if config.compression.value == Compression::None => {
+                config.compression.set(Compression::default(), source);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn choose_tier(&self, config: &mut Config) -> Result<(), ConfigError> {
@@ -184,12 +201,11 @@ impl Environment {
                 config.warnings.push(Warning(format!("{name} is not known to this version and has no effect")));
             }
         }
-        if self.variables.contains_key("CACHEKIT_REDIS_URL") {
+        let redis = ["CACHEKIT_REDIS_URL", "REDIS_URL"].into_iter().find(|name| self.variables.contains_key(*name));
+        if let Some(redis) = redis {
             for other in ["CACHEKIT_API_KEY", "CACHEKIT_MEMCACHED_SERVERS", "CACHEKIT_FILE_CACHE_DIR"] {
                 if self.variables.contains_key(other) {
-                    config
-                        .warnings
-                        .push(Warning(format!("{other} is set, but CACHEKIT_REDIS_URL selects the backend")));
+                    config.warnings.push(Warning(format!("{other} is set, but {redis} selects the backend")));
                 }
             }
         }

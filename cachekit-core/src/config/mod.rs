@@ -181,7 +181,8 @@ impl Default for Config {
     }
 }
 
-/// What a configuration is resolved from. Later fields win over earlier ones, code over both.
+/// What a configuration is resolved from: `backend` and `namespace` over the environment, that over the file. A preset is
+/// a set of defaults and stands below all of them, whoever names it.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// A file that must exist.
@@ -237,6 +238,23 @@ impl Config {
             Some(path) if path.exists() => file::File::read(path).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Chooses a second tier where nothing else did, with what the environment says of its options.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for a variable that is out of its form.
+    pub fn set_default_tier(
+        &mut self,
+        choice: TierChoice,
+        what: &'static str,
+        environment: &Environment,
+    ) -> Result<(), ConfigError> {
+        if self.tier.value.is_some() {
+            return Ok(());
+        }
+        self.tier.set(Some(choice), Source::Code(what));
+        environment.fill_options(self)
     }
 
     /// The presets of the cachekit family, as far as they set what exists here.

@@ -83,25 +83,31 @@ fn redacted(options: &Map<String, Json>) -> Json {
         let lower = name.to_ascii_lowercase();
         let value = match value {
             Json::Object(inner) if inner.contains_key("$secret") => value.clone(),
-            Json::Object(inner) => redacted(inner),
             _ if telling.iter().any(|word| lower.contains(word)) => json!(HIDDEN),
-            Json::String(text) => json!(without_password(text)),
-            other => other.clone(),
+            other => redacted_value(other),
         };
         (name.clone(), value)
     });
     Json::Object(shown.collect())
 }
 
-/// A URL without the password of its user.
+fn redacted_value(value: &Json) -> Json {
+    match value {
+        Json::Object(inner) => redacted(inner),
+        Json::Array(items) => Json::Array(items.iter().map(redacted_value).collect()),
+        Json::String(text) => json!(without_password(text)),
+        other => other.clone(),
+    }
+}
+
+/// A URL without the password of its user: everything up to the last `@`, because a password may hold any byte.
 fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
+    match rest.rsplit_once('@') {
         None => text.to_owned(),
         Some((user, host)) => {
             let name = user.split_once(':').map_or(user, |(name, _)| name);
-            format!("{scheme}://{name}:{HIDDEN}@{host}{path}")
+            format!("{scheme}://{name}:{HIDDEN}@{host}")
         }
     }
 }
@@ -114,12 +120,13 @@ mod tests {
     fn secrets_are_not_shown() {
         let Json::Object(options) = json!({
             "url": "redis://user:hunter2@h:1/0", "token": "hunter2", "nested": {"password": "hunter2"},
-            "ref": {"$secret": "env:T"}, "table": "cache"
+            "ref": {"$secret": "env:T"}, "table": "cache",
+            "servers": ["redis://a:hun/ter2@h:1", {"secret": "hunter2"}, "redis://:hunter2@g"]
         }) else {
             panic!()
         };
         let text = redacted(&options).to_string();
-        assert!(!text.contains("hunter2"), "{text}");
+        assert!(!text.contains("hunter2") && !text.contains("ter2"), "{text}");
         assert!(text.contains("env:T") && text.contains("cache") && text.contains("@h:1/0"), "{text}");
     }
 }

@@ -230,6 +230,31 @@ fn variables_of_the_file_backend_fill_what_a_url_leaves_open() {
 }
 
 #[test]
+fn variables_of_compression_change_what_they_name_and_no_more() {
+    let lz4 = "[compression]\nalgorithm = \"lz4\"\nthreshold = 77\n";
+    let config = from_both(lz4, &[("CACHEKIT_COMPRESSION_LEVEL", "9")]).unwrap();
+    assert_eq!(config.compression.value, Compression::Zstd { level: 6, threshold: 77 });
+    let none = "[compression]\nalgorithm = \"none\"\n";
+    let config = from_both(none, &[("CACHEKIT_ENABLE_COMPRESSION", "true")]).unwrap();
+    assert_eq!(config.compression.value, Compression::default());
+    let config = from_both(lz4, &[("CACHEKIT_ENABLE_COMPRESSION", "0"), ("CACHEKIT_COMPRESSION_LEVEL", "1")]).unwrap();
+    assert_eq!(config.compression.value, Compression::None);
+}
+
+#[test]
+fn a_default_tier_takes_its_options_from_the_environment() {
+    let environment = environment(&[("CACHEKIT_FILE_MAX_SIZE_MB", "7")]);
+    let mut config = Config::resolve(&Sources { environment: environment.clone(), ..Sources::default() }).unwrap();
+    let options = [("dir".to_owned(), json!("/x"))].into_iter().collect();
+    let choice = TierChoice::Builtin { scheme: "file".into(), options };
+    config.set_default_tier(choice, "a test", &environment).unwrap();
+    let Some(TierChoice::Builtin { options, .. }) = &config.tier.value else { panic!() };
+    assert_eq!(json!(options), json!({"dir": "/x", "max_size_mb": 7}));
+    config.set_default_tier(TierChoice::None, "too late", &environment).unwrap();
+    assert_ne!(config.tier.value, Some(TierChoice::None));
+}
+
+#[test]
 fn wrong_prefixes_and_unknown_variables_draw_a_warning_that_names_the_right_one() {
     let config =
         from_env(&[("CACHE_REDIS_URL", "redis://h"), ("CACHEKIT_COLOUR", "red"), ("CACHE_DIR", "/x")]).unwrap();

@@ -52,15 +52,15 @@ pub(super) fn deliver(
             out.version = raw::version(version);
         }
         Reply::Health(health) => out.buf = raw::give(health_json(&health)?),
-        Reply::Hits(answers) => answer(items, answers, |item, hit| match hit {
+        Reply::Hits(answers) => answer(operation, items, answers, |item, hit| match hit {
             Some(bytes) => {
                 item.val = raw::give(bytes);
                 CK_OK
             }
             None => CK_NO,
         })?,
-        Reply::Stored(answers) => answer(items, answers, |_, ()| CK_OK)?,
-        Reply::Deleted(answers) => answer(items, answers, |_, yes| if yes { CK_OK } else { CK_NO })?,
+        Reply::Stored(answers) => answer(operation, items, answers, |_, ()| CK_OK)?,
+        Reply::Deleted(answers) => answer(operation, items, answers, |_, yes| if yes { CK_OK } else { CK_NO })?,
         Reply::Page(page) => {
             if page.items.len() > items.len() {
                 return Err(BackendError::new(Kind::Internal, operation, "a page longer than was asked for"));
@@ -77,13 +77,14 @@ pub(super) fn deliver(
 
 /// Writes the answers of a batch, one per item.
 fn answer<T>(
+    operation: Operation,
     items: &mut [CkItem],
     answers: Answers<T>,
     write: impl Fn(&mut CkItem, T) -> i32,
 ) -> Result<(), BackendError> {
     if answers.len() != items.len() {
         let text = format!("{} answers to a batch of {}", answers.len(), items.len());
-        return Err(BackendError::new(Kind::Internal, Operation::GetMany, text));
+        return Err(BackendError::new(Kind::Internal, operation, text));
     }
     for (item, answer) in items.iter_mut().zip(answers) {
         item.status = match answer {
