@@ -15,7 +15,7 @@ use cachekit_plugin::{
     Key, Kind, Limits, Locks, Open, Operation, Page, Scan, SetItem, Ttl, Version,
 };
 
-use crate::config::FileConfig;
+use crate::config::{Durability, FileConfig};
 use crate::entry::{HEADER_LEN, MAX_TTL_SECS, Name, remaining};
 use crate::error::{BACKEND, FileError};
 use crate::inline::{self, Inline};
@@ -23,8 +23,11 @@ use crate::read::{Want, read_exactly};
 use crate::store::{Clock, Store, system_clock};
 use crate::write::Condition;
 
-/// Threads for calls that wait: a disk gains nothing from more, and a hung one holds no more.
+/// Threads for calls that wait: system calls that only move memory gain nothing from more, and a hung disk holds no more.
 const MAX_THREADS: usize = 8;
+/// The same where every write waits for the disk: flushes that wait together share one commit of the journal. With 8 threads
+/// 16 writers reached 0.41 of the rate of `cachekit-rs`, with 32 they reached 0.76.
+const MAX_FLUSHING_THREADS: usize = 32;
 /// Calls that may wait for a thread: at 100 µs each the last one waits 13 ms.
 const MAX_QUEUED: usize = 1024;
 
@@ -65,9 +68,10 @@ impl FileBackend {
                 store.warn("the cache directory cannot be opened yet", &FileError::Refused(reason));
             }
         }
+        let threads = if store.durability == Durability::None { MAX_THREADS } else { MAX_FLUSHING_THREADS };
         Ok(Self {
             store: Arc::new(store),
-            pool: Pool::new("file", MAX_THREADS, MAX_QUEUED),
+            pool: Pool::new("file", threads, MAX_QUEUED),
             inline_reads: AtomicU64::new(0),
             pool_reads: AtomicU64::new(0),
         })
