@@ -161,10 +161,12 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
             self.0.unpark();
         }
     }
-    let mut future = pin!(future);
-    // A future that needs a reactor needs it from its first poll on, so the runtime is entered before; where the caller
-    // already has one, it is used.
-    let _runtime = tokio::runtime::Handle::try_current().is_err().then(|| background().enter());
+    // Unconstrained: inside a task, tokio's budget would run out here without a way to be filled again.
+    let mut future = pin!(tokio::task::unconstrained(future));
+    // A future that needs a reactor needs it from its first poll on, so the runtime is entered before. Always the engine's
+    // own: the caller's may be parked by this very call.
+    let runtime = background();
+    let _entered = runtime.enter();
     if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         return value;
     }

@@ -21,6 +21,9 @@ use crate::tier::Tier;
 pub const DEFAULT_L1_BYTES: u64 = 100 << 20;
 /// Deadline of an operation when neither setting nor store suggests one.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
+/// Bounds of what a store may suggest.
+const HINT_MIN: Duration = Duration::from_millis(50);
+const HINT_MAX: Duration = Duration::from_secs(30);
 /// Longest life in L1 of what others can change in the store: how stale a read can be without coherence.
 pub const DEFAULT_L1_TTL_CAP: Duration = Duration::from_secs(30);
 
@@ -170,7 +173,8 @@ impl CacheBuilder {
             return Err(Error::ZeroTtl);
         }
         let tier = self.backend.map(Tier::new);
-        let suggested = tier.as_ref().and_then(Tier::deadline_hint);
+        // A hint comes from a backend, which may be a plugin: it suggests, within reason.
+        let suggested = tier.as_ref().and_then(Tier::deadline_hint).map(|hint| hint.clamp(HINT_MIN, HINT_MAX));
         let settings = Settings {
             use_l1: self.l1.is_some(),
             default_ttl: self.default_ttl,

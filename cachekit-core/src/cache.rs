@@ -259,8 +259,9 @@ impl Cache {
         match &answer {
             Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
             Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
-            // A strict cache's store failed: nobody else's answer, so the next one tries.
-            Err(LoadError::Cache(_)) => drop(leader),
+            // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
+            // many deadlines as there are callers.
+            Err(LoadError::Cache(_)) => leader.part(),
         }
         answer
     }
@@ -320,17 +321,9 @@ impl Cache {
         if ticket.is_none() {
             self.overtake(at);
         }
+        let mine = engine.writes.ticket(self.slot, at.hash);
         let deadline = self.deadline();
-        let _turn = match self.count_failure(self.turn(at, deadline, Operation::Set).await) {
-            Ok(turn) => turn,
-            Err(error) => {
-                // Another write of this key hangs in the store. What L1 has is older than both.
-                if ticket.is_none() {
-                    engine.l1.remove(at.hash, at.wire.as_bytes());
-                }
-                return if engine.settings.strict { Err(error.into()) } else { Ok(false) };
-            }
-        };
+        let turn = self.count_failure(self.turn(at, deadline, Operation::Set).await);
         // Looked at inside the turn: whoever overtakes from here on waits for it and comes after this write.
         if ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, ticket)) {
             engine.counters.overtaken.add();
@@ -339,13 +332,17 @@ impl Cache {
         let unsettled = Unsettled { engine, at };
         let epoch = engine.writes.epoch(self.slot);
         engine.counters.sets.add();
-        let written = match &engine.tier {
-            Some(tier) => {
+        let written = match (&engine.tier, &turn) {
+            (Some(tier), Ok(_)) => {
                 let ttl = entry.times.ttl(engine.clock.unix_ms());
                 self.count_failure(tier.set(&at.wire, entry.stored.clone(), ttl, deadline).await)
             }
-            None => Ok(()),
+            // Another write of this key hangs in the store, which is as good as a store that failed.
+            (Some(_), Err(_)) => Err(BackendError::timeout(Operation::Set)),
+            (None, _) => Ok(()),
         };
+        // A newer write waits for its turn: it is the one that L1 is to end with.
+        let newest = engine.writes.still(self.slot, at.hash, mine);
         match written {
             // `unsettled` forgets what L1 has: the store may or may not have taken the value.
             Err(error) if engine.settings.strict => Err(error.into()),
@@ -354,7 +351,9 @@ impl Cache {
                 if answer.is_err() {
                     engine.counters.sets_l1_only.add();
                 }
-                if engine.settings.use_l1 {
+                if !newest {
+                    engine.l1.remove(at.hash, at.wire.as_bytes());
+                } else if engine.settings.use_l1 {
                     let life = self.life(entry.times);
                     let reserve = entry.reserve();
                     let _kept =
@@ -411,11 +410,12 @@ impl Cache {
             let (hash, wire) = (at.hash, at.wire.as_bytes());
             engine.l1.insert_deferring_drops(hash, wire, ticket.epoch, entry.stored, life, None, reserve)
         });
-        if kept.is_none() {
+        // Never looked up again: by now a newer value may stand there, and the decoded copy of this one must not get to it.
+        let Some((_, hit, _departed)) = kept else {
             engine.counters.overtaken.add();
             return None;
-        }
-        engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch)
+        };
+        Some(hit)
     }
 
     /// Looks in L1 and nowhere else. A hit ends here, so nothing is built for the way beyond.
@@ -575,14 +575,20 @@ struct Unsettled<'a> {
 impl Unsettled<'_> {
     /// The outcome is known. Readers that saw the store before it must not fill L1 any more.
     fn settle(self) {
-        self.engine.writes.advance(self.at.hash);
+        self.overtake();
         std::mem::forget(self);
+    }
+
+    /// Again what was done before the write: a read or a flight that began during it may have seen the older value.
+    fn overtake(&self) {
+        self.engine.writes.advance(self.at.hash);
+        self.engine.flights.detach(self.at.hash);
     }
 }
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
-        self.engine.writes.advance(self.at.hash);
+        self.overtake();
         self.engine.l1.remove(self.at.hash, self.at.wire.as_bytes());
     }
 }

@@ -22,6 +22,10 @@ pub struct Elf {
 /// Longest identity that is read, bytes.
 const MAX_NOTE_BYTES: usize = 16 << 10;
 
+/// Most exports that are listed, and how much of each name. A plugin has one.
+const MAX_EXPORTS: usize = 4096;
+const MAX_SYMBOL_BYTES: usize = 256;
+
 /// Checks the structure of a library for this machine and reads what it says of itself.
 pub fn parse(bytes: &[u8]) -> Result<Elf, String> {
     let machine = machine(bytes)?;
@@ -136,7 +140,12 @@ fn structure(bytes: &[u8]) -> Result<Elf, Box<dyn std::error::Error>> {
     for index in 1..symbols.len() {
         let symbol = symbols.symbol(SymbolIndex(index))?;
         if symbol.st_shndx(endian) != elf::SHN_UNDEF && symbol.st_bind() != elf::STB_LOCAL {
-            exports.push(String::from_utf8_lossy(symbol.name(endian, symbols.strings())?).into_owned());
+            // Names may overlap in their table, so that a small file could hold gigabytes of them.
+            let name = symbol.name(endian, symbols.strings())?;
+            exports.push(String::from_utf8_lossy(&name[..name.len().min(MAX_SYMBOL_BYTES)]).into_owned());
+            if exports.len() == MAX_EXPORTS {
+                break;
+            }
         }
     }
     exports.sort_unstable();

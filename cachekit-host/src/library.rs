@@ -21,9 +21,10 @@ pub(crate) struct Library {
     pub(crate) lifecycle: Mutex<()>,
 }
 
-/// Libraries by device, inode, content and entry, with what was found wrong with those that were refused once they were
-/// loaded: they stay loaded too, and loading them again would not make them better.
-type Loaded = HashMap<(u64, u64, [u8; 32], String), Result<&'static Library, Refusal>>;
+/// Libraries by device and inode, as the dynamic loader tells them apart, with the digest of what was loaded, and with what
+/// was found wrong with those that were refused once they were loaded: they stay loaded too, and loading them again would
+/// not make them better.
+type Loaded = HashMap<(u64, u64), (Sha256, String, Result<&'static Library, Refusal>)>;
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
@@ -37,14 +38,20 @@ enum Refusal {
 impl Library {
     /// Loads a checked file, or finds it loaded.
     pub(crate) fn load(file: PluginFile, sha256: Sha256, identity: &Identity) -> Result<&'static Self, LoadError> {
-        let (dev, ino) = file.identity();
-        let path = file.path().to_owned();
-        let name = (dev, ino, sha256.0, identity.entry.clone());
+        let (name, path) = (file.identity(), file.path().to_owned());
         // Held while loading, so that one file is loaded once whatever the number of threads that ask for it.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = loaded.get_or_insert_default();
         let library = match loaded.get(&name) {
-            Some(known) => known.clone(),
+            Some((loaded, entry, library)) if *loaded == sha256 && *entry == identity.entry => library.clone(),
+            // The loader would answer with what it has, under the digest of what it has not.
+            Some(_) => {
+                let reason =
+                    "its file was changed in place after it was loaded; install plugins by renaming them over the \
+                              old ones, and restart this process now"
+                        .into();
+                return Err(LoadError::Open { path, reason });
+            }
             None => {
                 let handle = open(&file)?;
                 let root = root(&handle, &file, &identity.entry);
@@ -57,7 +64,7 @@ impl Library {
                     let library = Self { identity: identity.clone(), root, lifecycle: Mutex::new(()) };
                     &*Box::leak(Box::new(library))
                 });
-                loaded.insert(name, library.clone());
+                loaded.insert(name, (sha256, identity.entry.clone(), library.clone()));
                 library
             }
         };

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::type_layout::TypeLayout;
-use cachekit_abi::CK_ID_REFLECT;
 use cachekit_abi::reflect::{CkReflectV1, layouts};
+use cachekit_abi::{CK_ID_BACKEND, CK_ID_REFLECT};
 use cachekit_plugin::raw;
 
 use crate::error::LoadError;
@@ -23,6 +23,9 @@ pub(crate) enum Layouts {
     /// All layouts that both sides know are the same.
     Same,
 }
+
+/// What every plugin has.
+const WITHOUT_WHICH_NOTHING: [&str; 4] = ["root", "host", "limits", CK_ID_BACKEND];
 
 /// Sane bound on what a plugin may list.
 const MAX_ENTRIES: u32 = 256;
@@ -43,6 +46,7 @@ pub(crate) fn check(library: &Library, path: &Path) -> Result<Layouts, LoadError
     }
     // SAFETY: the record says how many entries follow.
     let entries = unsafe { std::slice::from_raw_parts(table.entries, table.len as usize) };
+    let mut compared = 0;
     for ours in layouts() {
         // SAFETY: ids are static text.
         let theirs = entries.iter().find(|entry| unsafe { raw::bytes_of(entry.id) } == ours.id.as_bytes());
@@ -60,6 +64,11 @@ pub(crate) fn check(library: &Library, path: &Path) -> Result<Layouts, LoadError
                 reason: essence(&errors.to_string()),
             });
         }
+        compared += usize::from(WITHOUT_WHICH_NOTHING.contains(&ours.id));
+    }
+    // A list that leaves out what every plugin has proves nothing.
+    if compared < WITHOUT_WHICH_NOTHING.len() {
+        return Err(broken("its layout table leaves out types that every plugin has"));
     }
     Ok(Layouts::Same)
 }

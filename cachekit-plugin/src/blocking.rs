@@ -65,10 +65,21 @@ impl Pool {
         T: Send + 'static,
         F: FnOnce() -> Result<T, BackendError> + Send + 'static,
     {
-        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Waiting(None)), dropped: AtomicBool::new(false) });
-        let deadline = cx.deadline;
+        self.run_while_wanted(operation, cx, |_| work())
+    }
+
+    /// As [`Self::run`], for work that must not take effect late: right before it becomes visible it asks whether anybody
+    /// still waits for it. A caller that gave up a write goes on to others, and a write that lands after them brings back
+    /// what they replaced.
+    pub fn run_while_wanted<'a, T, F>(&self, operation: Operation, cx: &Cx<'_>, work: F) -> Fut<'a, T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Wanted) -> Result<T, BackendError> + Send + 'static,
+    {
+        let wanted = Wanted { dropped: AtomicBool::new(false), deadline: cx.deadline };
+        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Waiting(None)), wanted });
         let answer = Arc::clone(&slot);
-        let job = Box::new(move || answer.fill(operation, deadline, work));
+        let job = Box::new(move || answer.fill(operation, work));
         if let Err(error) = self.submit(operation, job) {
             return crate::backend::ready(Err(error));
         }
@@ -117,7 +128,8 @@ impl Shared {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                job();
+                // The work's own panics are answers already; this is for wakers and destructors that panic.
+                let _ = catch_unwind(AssertUnwindSafe(job));
                 state = lock(&self.state);
             } else if state.closed {
                 state.threads -= 1;
@@ -131,10 +143,37 @@ impl Shared {
     }
 }
 
+/// Whether the caller of a piece of work still waits for it.
+#[derive(Debug)]
+pub struct Wanted {
+    dropped: AtomicBool,
+    deadline: Deadline,
+}
+
+impl Wanted {
+    /// For work that nobody gives up.
+    pub const fn always() -> Self {
+        Self { dropped: AtomicBool::new(false), deadline: Deadline::NEVER }
+    }
+
+    /// When the caller stops waiting.
+    pub const fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// `Timeout` once the deadline has passed or the caller is gone.
+    pub fn check(&self, operation: Operation) -> Result<(), BackendError> {
+        if self.dropped.load(Ordering::Acquire) || self.deadline.has_passed() {
+            return Err(BackendError::timeout(operation));
+        }
+        Ok(())
+    }
+}
+
 /// Where a worker leaves its answer and a task picks it up.
 struct Slot<T> {
     state: Mutex<SlotState<T>>,
-    dropped: AtomicBool,
+    wanted: Wanted,
 }
 
 enum SlotState<T> {
@@ -144,15 +183,11 @@ enum SlotState<T> {
 }
 
 impl<T> Slot<T> {
-    fn fill(&self, operation: Operation, deadline: Deadline, work: impl FnOnce() -> Result<T, BackendError>) {
-        if self.dropped.load(Ordering::Acquire) {
-            return;
-        }
-        let answer = if deadline.has_passed() {
-            Err(BackendError::timeout(operation))
-        } else {
-            catch_unwind(AssertUnwindSafe(work))
-                .unwrap_or_else(|_| Err(BackendError::new(Kind::Panic, operation, "the blocking call panicked")))
+    fn fill(&self, operation: Operation, work: impl FnOnce(&Wanted) -> Result<T, BackendError>) {
+        let answer = match self.wanted.check(operation) {
+            Err(too_late) => Err(too_late),
+            Ok(()) => catch_unwind(AssertUnwindSafe(|| work(&self.wanted)))
+                .unwrap_or_else(|_| Err(BackendError::new(Kind::Panic, operation, "the blocking call panicked"))),
         };
         let before = std::mem::replace(&mut *lock(&self.state), SlotState::Done(answer));
         if let SlotState::Waiting(Some(waker)) = before {
@@ -182,7 +217,7 @@ impl<T> Future for Answer<T> {
 
 impl<T> Drop for Answer<T> {
     fn drop(&mut self) {
-        self.slot.dropped.store(true, Ordering::Release);
+        self.slot.wanted.dropped.store(true, Ordering::Release);
     }
 }
 
@@ -258,6 +293,24 @@ mod tests {
         block_on(first).unwrap();
         block_on(pool.run(Operation::Get, &CX, || Ok(()))).unwrap();
         assert!(seen.try_recv().is_err());
+    }
+
+    #[test]
+    fn work_in_the_middle_sees_that_its_caller_is_gone() {
+        let pool = Pool::new("wanted", 1, 8);
+        let ((began, begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+        let (told, verdict) = mpsc::channel();
+        let write = pool.run_while_wanted(Operation::Set, &CX, move |wanted| {
+            began.send(wanted.check(Operation::Set).is_ok()).unwrap();
+            may_go_on.recv().unwrap();
+            told.send(wanted.check(Operation::Set).is_ok()).unwrap();
+            Ok(())
+        });
+        assert!(begun.recv().unwrap());
+        drop(write);
+        go_on.send(()).unwrap();
+        assert!(!verdict.recv().unwrap());
+        assert!(Wanted::always().check(Operation::Set).is_ok());
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 use crate::backend::Backend;
 use crate::error::{BackendError, Kind, Operation};
@@ -51,6 +51,9 @@ pub enum LogLevel {
 }
 
 /// What a host offers to the backends it opens. Implemented by hosts, used through [`HostServices`].
+///
+/// Called while an instance is being opened or ended, with that library's opening and ending serialised: an implementation
+/// must not itself open or drop an instance of a plugin.
 pub trait Services: Send + Sync + 'static {
     /// Takes a log line. `fields` are structured values beside the message.
     fn log(&self, level: LogLevel, target: &str, message: &str, fields: &[(&str, &str)]);
@@ -101,17 +104,46 @@ impl fmt::Debug for HostServices {
 /// A secret in a configuration: a reference, `{"$secret": "env:NAME"}` or `{"$secret": "file:/path"}`, resolved by the
 /// host when the backend needs it. Plain text is refused, so that no secret stands in a file that is read for its
 /// structure; `Debug` shows the reference, never what it leads to.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct SecretRef {
     /// `env:NAME` or `file:/absolute/path`.
-    #[serde(rename = "$secret")]
+    #[schemars(rename = "$secret")]
     pub reference: String,
+}
+
+/// By hand, because a derived reader repeats what it found in its error: here that would be the secret.
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let found = serde_json::Value::deserialize(from)?;
+        let fields = found.as_object().filter(|fields| fields.len() == 1);
+        match fields.and_then(|fields| fields.get("$secret")).and_then(serde_json::Value::as_str) {
+            Some(reference) => Ok(Self { reference: reference.to_owned() }),
+            None => Err(D::Error::custom(
+                "a secret is named, not written: { \"$secret\" = \"env:NAME\" } or \"file:/path\"",
+            )),
+        }
+    }
 }
 
 impl SecretRef {
     /// Asks the host for the secret.
     pub fn resolve(&self, host: &HostServices) -> Result<String, BackendError> {
         host.secret(&self.reference)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_was_written_out_is_refused_and_not_repeated() {
+        let named: SecretRef = serde_json::from_str(r#"{"$secret":"env:TOKEN"}"#).unwrap();
+        assert_eq!(named.reference, "env:TOKEN");
+        for wrong in [r#""hunter2""#, r#"{"$secret":["hunter2"]}"#, r#"{"$secret":"env:X","also":"hunter2"}"#, "7"] {
+            let error = serde_json::from_str::<SecretRef>(wrong).unwrap_err().to_string();
+            assert!(error.contains("$secret") && !error.contains("hunter2"), "{error}");
+        }
     }
 }

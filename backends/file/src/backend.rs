@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cachekit_plugin::blocking::Pool;
+use cachekit_plugin::blocking::{Pool, Wanted};
 use cachekit_plugin::{
-    Answers, Backend, BackendError, Batch, Cas, Clear, Cx, Deadline, Enumerates, Expiry, Fut, Health, HostServices,
-    Key, Kind, Limits, Locks, Open, Operation, Page, Scan, SetItem, Ttl, Version,
+    Answers, Backend, BackendError, Batch, Cas, Clear, Cx, Enumerates, Expiry, Fut, Health, HostServices, Key, Kind,
+    Limits, Locks, Open, Operation, Page, Scan, SetItem, Ttl, Version,
 };
 
 use crate::config::{Durability, FileConfig};
@@ -81,10 +81,11 @@ impl FileBackend {
     fn on_pool<'a, T, F>(&'a self, operation: Operation, cx: &Cx<'_>, work: F) -> Fut<'a, T>
     where
         T: Send + 'static,
-        F: FnOnce(&Store, Deadline) -> Result<T, FileError> + Send + 'static,
+        F: FnOnce(&Store, &Wanted) -> Result<T, FileError> + Send + 'static,
     {
-        let (store, deadline) = (Arc::clone(&self.store), cx.deadline);
-        self.pool.run(operation, cx, move || work(&store, deadline).map_err(|error| error.during(operation)))
+        let store = Arc::clone(&self.store);
+        let work = move |wanted: &Wanted| work(&store, wanted).map_err(|error| error.during(operation));
+        self.pool.run_while_wanted(operation, cx, work)
     }
 
     /// Runs `work` for each item on one worker, until the deadline.
@@ -98,12 +99,12 @@ impl FileBackend {
     where
         I: Send + 'static,
         T: Send + 'static,
-        F: Fn(&Store, I, Deadline) -> Result<T, FileError> + Send + 'static,
+        F: Fn(&Store, I, &Wanted) -> Result<T, FileError> + Send + 'static,
     {
-        self.on_pool(operation, cx, move |store, deadline| {
-            let answer = |item| match deadline.has_passed() {
+        self.on_pool(operation, cx, move |store, wanted| {
+            let answer = |item| match wanted.deadline().has_passed() {
                 true => Err(BackendError::timeout(operation).on(BACKEND)),
-                false => work(store, item, deadline).map_err(|error| error.during(operation)),
+                false => work(store, item, wanted).map_err(|error| error.during(operation)),
             };
             Ok(items.into_iter().map(answer).collect())
         })
@@ -161,8 +162,8 @@ impl Backend for FileBackend {
                 Inline::Hit(value) => Ok(Some(value)),
                 Inline::Miss => Ok(None),
                 Inline::WouldWait => {
-                    self.on_pool(Operation::Get, cx, move |store, deadline| {
-                        Ok(store.read(&name, Want::Value, deadline)?.map(|entry| entry.value))
+                    self.on_pool(Operation::Get, cx, move |store, wanted| {
+                        Ok(store.read(&name, Want::Value, wanted.deadline())?.map(|entry| entry.value))
                     })
                     .await
                 }
@@ -172,14 +173,14 @@ impl Backend for FileBackend {
 
     fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
         let name = Name::of(key);
-        self.on_pool(Operation::Set, cx, move |store, deadline| {
-            store.write(&name, &value, ttl, Condition::Always, deadline).map(drop)
+        self.on_pool(Operation::Set, cx, move |store, wanted| {
+            store.write(&name, &value, ttl, Condition::Always, wanted).map(drop)
         })
     }
 
     fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         let name = Name::of(key);
-        self.on_pool(Operation::Delete, cx, move |store, deadline| store.delete(&name, deadline))
+        self.on_pool(Operation::Delete, cx, move |store, wanted| store.delete(&name, wanted.deadline()))
     }
 
     fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
@@ -189,8 +190,8 @@ impl Backend for FileBackend {
                 Inline::Hit(()) => Ok(true),
                 Inline::Miss => Ok(false),
                 Inline::WouldWait => {
-                    self.on_pool(Operation::Exists, cx, move |store, deadline| {
-                        Ok(store.read(&name, Want::Header, deadline)?.is_some())
+                    self.on_pool(Operation::Exists, cx, move |store, wanted| {
+                        Ok(store.read(&name, Want::Header, wanted.deadline())?.is_some())
                     })
                     .await
                 }
@@ -271,8 +272,8 @@ impl Batch for FileBackend {
                 ));
             }
             if !waiting.is_empty() {
-                let late = self.each_on_pool(Operation::GetMany, cx, waiting, |store, name, deadline| {
-                    Ok(store.read(&name, Want::Value, deadline)?.map(|entry| entry.value))
+                let late = self.each_on_pool(Operation::GetMany, cx, waiting, |store, name, wanted| {
+                    Ok(store.read(&name, Want::Value, wanted.deadline())?.map(|entry| entry.value))
                 });
                 for (place, answer) in places.into_iter().zip(late.await?) {
                     answers[place] = answer;
@@ -284,49 +285,51 @@ impl Batch for FileBackend {
 
     fn set_many<'a>(&'a self, items: &'a [SetItem<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<()>> {
         let items = items.iter().map(|item| (Name::of(item.key), item.value.clone(), item.ttl)).collect();
-        self.each_on_pool(Operation::SetMany, cx, items, |store, (name, value, ttl), deadline| {
-            store.write(&name, &value, ttl, Condition::Always, deadline).map(drop)
+        self.each_on_pool(Operation::SetMany, cx, items, |store, (name, value, ttl), wanted| {
+            store.write(&name, &value, ttl, Condition::Always, wanted).map(drop)
         })
     }
 
     fn delete_many<'a>(&'a self, keys: &'a [Key<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<bool>> {
         let names = keys.iter().map(|key| Name::of(*key)).collect();
-        self.each_on_pool(Operation::DeleteMany, cx, names, |store, name, deadline| store.delete(&name, deadline))
+        self.each_on_pool(Operation::DeleteMany, cx, names, |store, name, wanted| {
+            store.delete(&name, wanted.deadline())
+        })
     }
 }
 
 impl Expiry for FileBackend {
     fn ttl<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Ttl>> {
         let name = Name::of(key);
-        self.on_pool(Operation::Ttl, cx, move |store, deadline| {
-            let entry = store.read(&name, Want::Header, deadline)?;
+        self.on_pool(Operation::Ttl, cx, move |store, wanted| {
+            let entry = store.read(&name, Want::Header, wanted.deadline())?;
             Ok(entry.map(|entry| remaining(entry.expiry, store.now())))
         })
     }
 
     fn touch<'a>(&'a self, key: Key<'a>, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         let name = Name::of(key);
-        self.on_pool(Operation::Touch, cx, move |store, deadline| store.touch(&name, ttl, deadline))
+        self.on_pool(Operation::Touch, cx, move |store, wanted| store.touch(&name, ttl, wanted.deadline()))
     }
 }
 
 impl Locks for FileBackend {
     fn lock<'a>(&'a self, key: Key<'a>, token: &'a [u8], hold_ms: u64, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         let (name, token) = (Name::of(key), token.to_vec());
-        self.on_pool(Operation::Lock, cx, move |store, deadline| store.lock(&name, &token, hold_ms, deadline))
+        self.on_pool(Operation::Lock, cx, move |store, wanted| store.lock(&name, &token, hold_ms, wanted.deadline()))
     }
 
     fn unlock<'a>(&'a self, key: Key<'a>, token: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, bool> {
         let (name, token) = (Name::of(key), token.to_vec());
-        self.on_pool(Operation::Unlock, cx, move |store, deadline| store.unlock(&name, &token, deadline))
+        self.on_pool(Operation::Unlock, cx, move |store, wanted| store.unlock(&name, &token, wanted.deadline()))
     }
 }
 
 impl Cas for FileBackend {
     fn get_version<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<(Bytes, Version)>> {
         let name = Name::of(key);
-        self.on_pool(Operation::GetVersion, cx, move |store, deadline| {
-            Ok(store.read(&name, Want::Value, deadline)?.map(|entry| (entry.value, entry.version)))
+        self.on_pool(Operation::GetVersion, cx, move |store, wanted| {
+            Ok(store.read(&name, Want::Value, wanted.deadline())?.map(|entry| (entry.value, entry.version)))
         })
     }
 
@@ -339,8 +342,8 @@ impl Cas for FileBackend {
         cx: &'a Cx<'a>,
     ) -> Fut<'a, bool> {
         let name = Name::of(key);
-        self.on_pool(Operation::SetIf, cx, move |store, deadline| {
-            store.write(&name, &value, ttl, Condition::If(expect), deadline)
+        self.on_pool(Operation::SetIf, cx, move |store, wanted| {
+            store.write(&name, &value, ttl, Condition::If(expect), wanted)
         })
     }
 }
@@ -358,8 +361,8 @@ impl Scan for FileBackend {
     fn read<'a>(&'a self, id: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
         // Anything but an entry name, a path above all, names nothing here.
         let Some(name) = Name::parse(id) else { return cachekit_plugin::ready(Ok(None)) };
-        self.on_pool(Operation::Read, cx, move |store, deadline| {
-            Ok(store.read(&name, Want::Value, deadline)?.map(|entry| entry.value))
+        self.on_pool(Operation::Read, cx, move |store, wanted| {
+            Ok(store.read(&name, Want::Value, wanted.deadline())?.map(|entry| entry.value))
         })
     }
 }
@@ -374,6 +377,6 @@ impl Clear for FileBackend {
             )
             .on(BACKEND)));
         }
-        self.on_pool(Operation::Clear, cx, move |store, deadline| store.clear(deadline))
+        self.on_pool(Operation::Clear, cx, move |store, wanted| store.clear(wanted.deadline()))
     }
 }

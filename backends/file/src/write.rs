@@ -11,7 +11,8 @@ use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cachekit_plugin::{Deadline, Ttl, Version};
+use cachekit_plugin::blocking::Wanted;
+use cachekit_plugin::{Deadline, Operation, Ttl, Version};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -40,19 +41,19 @@ impl Store {
         value: &[u8],
         ttl: Ttl,
         condition: Condition,
-        deadline: Deadline,
+        wanted: &Wanted,
     ) -> Result<bool, FileError> {
         if value.len() as u64 > self.max_value {
             return Err(FileError::ValueTooLarge { len: value.len(), max: self.max_value });
         }
         let expiry = entry::expiry(ttl, self.now());
         let handle = self.directory.handle()?;
-        match self.write_in(&handle, name, value, expiry, condition, deadline) {
+        match self.write_in(&handle, name, value, expiry, condition, wanted) {
             // Nothing can be created in a directory that was removed: make it anew, once.
             Err(error) if error.errno() == Some(Errno::NOENT) => {
                 let handle = self.directory.reopen()?;
                 self.account.forget();
-                self.write_in(&handle, name, value, expiry, condition, deadline)
+                self.write_in(&handle, name, value, expiry, condition, wanted)
             }
             answer => answer,
         }
@@ -65,8 +66,9 @@ impl Store {
         value: &[u8],
         expiry: u64,
         condition: Condition,
-        deadline: Deadline,
+        wanted: &Wanted,
     ) -> Result<bool, FileError> {
+        let deadline = wanted.deadline();
         self.admit(handle, name, deadline)?;
         let temporary = self.fill(handle, name, value, expiry)?;
         let until = self.lock_deadline(deadline);
@@ -81,6 +83,9 @@ impl Store {
             }
         };
         let replaced = handle.lstat(name.as_str()).map_err(FileError::file("examine the entry"))?;
+        // Filling and flushing may have taken long, and a caller that gave up goes on to other writes: one that landed after
+        // those would bring back what they replaced.
+        wanted.check(Operation::Set).map_err(|_| FileError::Late)?;
         temporary.publish(name)?;
         if self.durability == Durability::Full {
             handle.sync().map_err(FileError::directory("flush the directory"))?;

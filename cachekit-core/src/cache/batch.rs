@@ -82,15 +82,11 @@ impl Cache {
         let turns = within(deadline, Operation::SetMany, async { Ok(turns.await) }).await;
         // Until the outcome is known, every way out of here makes L1 forget these keys.
         let unsettled: Vec<Unsettled<'_>> = entries.iter().map(|(at, _)| Unsettled { engine, at }).collect();
-        let _turns = match self.count_failure(turns) {
-            Ok(turns) => turns,
-            Err(error) if engine.settings.strict => return Err(error.into()),
-            Err(_) => return Ok(()),
-        };
+        let turns = self.count_failure(turns);
         let epoch = engine.writes.epoch(self.slot);
         engine.counters.sets.add_n(entries.len() as u64);
-        let written = match &engine.tier {
-            Some(tier) => {
+        let written = match (&engine.tier, turns) {
+            (Some(tier), Ok(_turns)) => {
                 let ttl = times.ttl(engine.clock.unix_ms());
                 let batch: Vec<(&WireKey, Bytes, Ttl)> =
                     entries.iter().map(|(at, entry)| (&at.wire, entry.stored.clone(), ttl)).collect();
@@ -103,7 +99,12 @@ impl Cache {
                     }
                 }
             }
-            None => Vec::new(),
+            (Some(_), Err(error)) if engine.settings.strict => return Err(error.into()),
+            (Some(_), Err(_)) => {
+                engine.counters.sets_l1_only.add_n(entries.len() as u64);
+                Vec::new()
+            }
+            (None, _) => Vec::new(),
         };
         unsettled.into_iter().for_each(Unsettled::settle);
         let mut failures = written.into_iter().chain(std::iter::repeat_with(|| None));

@@ -115,10 +115,11 @@ impl Cache {
     }
 
     async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
+        let ticket = self.engine.writes.ticket(self.slot, at.hash);
         let Some(hit) = self.l1_hit(at) else { return Ok(false) };
         let Some(stored) = self.retimed(at, &hit.to_bytes(), new)? else { return Ok(false) };
         let decodes = self.opened(at.wire.as_bytes(), &hit).is_some_and(|opened| opened.is_typed());
-        self.write(at, Entry { stored, times: new, typed: None, decodes }, None).await
+        self.write(at, Entry { stored, times: new, typed: None, decodes }, Some(ticket)).await
     }
 
     async fn touch_tier(&self, tier: &Tier, at: &At, new: Times, deadline: Deadline) -> Result<bool, Error> {
@@ -180,8 +181,9 @@ impl Cache {
             Some(tier) => self.clear_tier(tier).await,
             None => Ok(0),
         };
-        // Reads that began while the store still had older entries.
+        // Reads and flights that began while the store still had older entries.
         engine.writes.new_epoch(self.slot);
+        engine.flights.detach_all();
         cleared
     }
 
@@ -192,17 +194,23 @@ impl Cache {
         }
         let mut cleared = 0;
         let mut cursor = None;
+        // Brent's way to see a listing that runs in circles: a cursor kept from further and further back.
+        let (mut milestone, mut pages) = (None, 0_u64);
         loop {
             let page = self.keys(cursor.as_ref()).await?;
             let deleted: u64 = if page.keys.is_empty() { 0 } else { self.delete_many(&page.keys).await? };
             cleared += deleted;
-            if page.next.is_some() && page.next == cursor {
-                let endless = "the store's listing does not move on";
+            if page.next.is_some() && (page.next == cursor || page.next == milestone) {
+                let endless = "the store's listing runs in circles";
                 return Err(BackendError::new(Kind::Corrupt, Operation::Clear, endless).into());
             }
             cursor = page.next;
             if cursor.is_none() {
                 return Ok(cleared);
+            }
+            pages += 1;
+            if pages.is_power_of_two() {
+                milestone.clone_from(&cursor);
             }
         }
     }
@@ -215,6 +223,7 @@ impl Cache {
     /// # Errors
     /// [`Error::Unsupported`] if the store cannot list; [`Error::Backend`].
     pub async fn keys(&self, cursor: Option<&Bytes>) -> Result<KeyPage, Error> {
+        self.check_open()?;
         let unsupported = Error::Unsupported { operation: "keys", needs: "can list its entries" };
         let Some(tier) = &self.engine.tier else { return Err(unsupported) };
         let enumerates = tier.enumerates();

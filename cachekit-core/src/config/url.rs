@@ -39,7 +39,7 @@ impl BackendUrl {
         };
         let mut options = Map::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or_else(|| format!("option {pair:?} has no value"))?;
+            let (name, value) = pair.split_once('=').ok_or("an option after the ? has no value: write name=value")?;
             let (name, value) = (decode(name)?, decode(value)?);
             let value = match serde_json::from_str::<Json>(&value) {
                 Ok(scalar @ (Json::Number(_) | Json::Bool(_))) => scalar,

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use cachekit_plugin::{BackendError, Deadline, Operation};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle};
 use tokio::time::Sleep;
 
 /// Runs `work` until it is done or the deadline passes; then it is dropped, which cancels it.
@@ -25,7 +25,8 @@ pub async fn within<T>(
         }
         if alarm.is_none() {
             let Some(left) = deadline.remaining() else { return Poll::Pending };
-            let _timer = timer().map(Handle::enter);
+            let timer = background();
+            let _entered = timer.enter();
             alarm = Some(Box::pin(tokio::time::sleep(left)));
         }
         let Some(alarm) = &mut alarm else { return Poll::Pending };
@@ -34,21 +35,33 @@ pub async fn within<T>(
     .await
 }
 
-/// Where timers of callers without a tokio runtime run; `None` if the caller has one.
-fn timer() -> Option<&'static Handle> {
-    if Handle::try_current().is_ok() { None } else { Some(background()) }
-}
-
-/// The engine's own runtime: timers for callers that have none, and sockets for the blocking facade. One thread, started
-/// when it is first needed.
-pub(crate) fn background() -> &'static Handle {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
-        let built = Builder::new_multi_thread().worker_threads(1).thread_name("cachekit").enable_all().build();
-        // A process that cannot start one thread cannot keep a deadline; there is no smaller promise to fall back to.
-        built.unwrap_or_else(|error| panic!("the system gives no thread for timers: {error}"))
-    });
-    runtime.handle()
+/// The engine's own runtime: timers for deadlines, and sockets for the blocking facade. One thread, started when it is first
+/// needed.
+///
+/// The caller's runtime is not asked, because it may have no timers, or be parked by the very call that waits. A child made by
+/// `fork()` has no threads but its own, so it gets a runtime of its own; the parent's is left where it is.
+pub(crate) fn background() -> Handle {
+    static RUNTIME: RwLock<Option<(u32, Handle)>> = RwLock::new(None);
+    let process = std::process::id();
+    let of_this_process = |runtime: &Option<(u32, Handle)>| match runtime {
+        Some((owner, handle)) if *owner == process => Some(handle.clone()),
+        _ => None,
+    };
+    if let Some(handle) = of_this_process(&RUNTIME.read().unwrap_or_else(PoisonError::into_inner)) {
+        return handle;
+    }
+    let mut runtime = RUNTIME.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = of_this_process(&runtime) {
+        return handle;
+    }
+    let built = Builder::new_multi_thread().worker_threads(1).thread_name("cachekit").enable_all().build();
+    // A process that cannot start one thread cannot keep a deadline; there is no smaller promise to fall back to.
+    let built = built.unwrap_or_else(|error| panic!("the system gives no thread for timers: {error}"));
+    let handle = built.handle().clone();
+    *runtime = Some((process, handle.clone()));
+    // It serves until the process ends, and ending a runtime that belongs to a parent process would wait for its threads.
+    std::mem::forget(built);
+    handle
 }
 
 #[cfg(test)]
@@ -57,7 +70,15 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[test]
+    fn a_runtime_without_timers_does_no_harm() {
+        let bare = Builder::new_current_thread().build().unwrap();
+        let hang = std::future::pending::<Result<(), BackendError>>();
+        let answer = bare.block_on(within(Deadline::after(Duration::from_millis(20)), Operation::Get, hang));
+        assert_eq!(answer.unwrap_err().kind(), cachekit_plugin::Kind::Timeout);
+    }
+
+    #[tokio::test]
     async fn work_that_hangs_is_dropped_at_its_deadline() {
         struct Dropped<'a>(&'a std::cell::Cell<bool>);
         impl Drop for Dropped<'_> {
@@ -71,7 +92,7 @@ mod tests {
             let _guard = guard;
             std::future::pending::<Result<(), BackendError>>().await
         };
-        let answer = within(Deadline::after(Duration::from_secs(5)), Operation::Get, hang).await;
+        let answer = within(Deadline::after(Duration::from_millis(20)), Operation::Get, hang).await;
         assert_eq!(answer.unwrap_err().kind(), cachekit_plugin::Kind::Timeout);
         assert!(dropped.get());
     }

@@ -1,8 +1,9 @@
 //! Single-flight: of all callers that miss one key at the same time, one loads and the others wait for it.
 //!
 //! The load runs in the leader's own task, so nothing is spawned and no runtime is assumed. A leader that is cancelled or
-//! panics leaves the flight, and one of the waiters leads the next; nobody hangs and no flight outlives its callers. A
-//! loader that asks for its own key would wait for itself: it is let through to load on its own.
+//! panics leaves the flight, and one of the waiters leads the next; no flight outlives its callers. A loader that asks for
+//! its own key would wait for itself: it is let through to load on its own. Where that cannot be seen, because the loader
+//! spawned a task that asks, or where a leader is no longer driven, the wait has a bound.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -11,15 +12,22 @@ use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use cachekit_plugin::{Deadline, Operation};
 use tokio::sync::Notify;
 
+use super::deadline::within;
 use crate::l1::KeyHash;
 
 /// What a flight ends with: a shared value or a shared error, of a type only its callers know.
 pub(crate) type Landed = Result<Arc<dyn Any + Send + Sync>, Arc<dyn Any + Send + Sync>>;
 
 const SHARDS: usize = 64;
+
+/// How long a caller waits for another's load before it loads on its own. A load lives in its leader's task, and a task may
+/// stop driving it without dropping it, or have spawned the very caller that waits for it: then this is the way out.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The flights of one cache. Holds an entry per key that is being loaded, no more.
 pub(crate) struct Flights {
@@ -36,9 +44,18 @@ struct Flight {
 
 enum State {
     Flying,
-    /// The leader left without an answer.
+    /// The leader left without an answer; the next one leads.
     Abandoned,
+    /// The leader has no answer for anybody else; each loads on his own.
+    Parted,
     Landed(Landed),
+}
+
+/// What a follower saw.
+enum Waited {
+    Landed(Landed),
+    Abandoned,
+    Parted,
 }
 
 /// The part a caller plays.
@@ -86,8 +103,10 @@ impl Flights {
             if *flight.wire_key != *wire_key || LEADING.with_borrow(|led| led.contains(&address(&flight))) {
                 return Part::Alone;
             }
-            if let Some(landed) = flight.wait().await {
-                return Part::Follower(landed);
+            match within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(flight.wait().await) }).await {
+                Ok(Waited::Landed(landed)) => return Part::Follower(landed),
+                Ok(Waited::Abandoned) => {}
+                Ok(Waited::Parted) | Err(_) => return Part::Alone,
             }
         }
     }
@@ -115,14 +134,15 @@ impl Flights {
 }
 
 impl Flight {
-    async fn wait(&self) -> Option<Landed> {
+    async fn wait(&self) -> Waited {
         loop {
             // Registered before the state is read, so that a landing in between is not missed.
             let changed = self.changed.notified();
             match &*lock(&self.state) {
                 State::Flying => {}
-                State::Abandoned => return None,
-                State::Landed(landed) => return Some(landed.clone()),
+                State::Abandoned => return Waited::Abandoned,
+                State::Parted => return Waited::Parted,
+                State::Landed(landed) => return Waited::Landed(landed.clone()),
             }
             changed.await;
         }
@@ -147,6 +167,11 @@ impl Leader<'_> {
             Pin::new(&mut load).poll(context)
         })
         .await
+    }
+
+    /// Lets everybody who waits load on his own.
+    pub(crate) fn part(self) {
+        *lock(&self.flight.state) = State::Parted;
     }
 
     /// Gives the answer to everybody who waits.

@@ -193,7 +193,8 @@ impl L1 {
     }
 
     /// As [`Self::insert`], and hands out what left the tier: a typed copy's `Drop` is foreign code, so a caller that holds
-    /// a lock lets go of it first.
+    /// a lock lets go of it first. The hit is on the very entry that was inserted, which by the time a decoded copy is
+    /// attached to it may no longer be the one in the tier.
     #[allow(clippy::too_many_arguments)] // As above.
     pub(crate) fn insert_deferring_drops(
         &self,
@@ -204,20 +205,21 @@ impl L1 {
         life: Life,
         typed: Option<Typed>,
         reserve: u64,
-    ) -> (Inserted, Departed) {
+    ) -> (Inserted, Hit, Departed) {
         let mut departed = Departed::default();
         let charge = policy::charge(wire_key.len(), stored.len(), typed.is_some(), reserve);
-        if !self.budget.admits(wire_key.len(), charge) {
-            self.remove(hash, wire_key);
-            self.counters.count(Event::Refused);
-            return (Inserted::TooLarge, departed);
-        }
         let entry = Entry::new(wire_key, epoch, stored, life, typed, reserve);
+        let hit = Hit { entry: entry.clone(), fresh: true };
+        if !self.budget.admits(wire_key.len(), charge) {
+            departed.keep(self.take(hash, wire_key));
+            self.counters.count(Event::Refused);
+            return (Inserted::TooLarge, hit, departed);
+        }
         self.raise_slack(charge);
         // An address, not a clone: `departed` keeps alive what left, so none of it can have been given this address since.
         let inserted = entry.address();
         self.store.insert_with_lifecycle(hash, entry, &mut departed);
-        (self.account(inserted, &departed), departed)
+        (self.account(inserted, &departed), hit, departed)
     }
 
     fn account(&self, inserted: usize, departed: &Departed) -> Inserted {
@@ -245,12 +247,14 @@ impl L1 {
 
     /// Drops a key's value. Returns whether there was one, dead or alive.
     pub fn remove(&self, hash: KeyHash, wire_key: &[u8]) -> bool {
-        let removed = self.store.remove_if(&hash, |entry| entry.key() == wire_key);
-        if let Some((_, entry)) = &removed {
-            self.release_slack(entry);
-            self.counters.count(Event::Removed);
-        }
-        removed.is_some()
+        self.take(hash, wire_key).is_some()
+    }
+
+    fn take(&self, hash: KeyHash, wire_key: &[u8]) -> Option<Entry> {
+        let (_, entry) = self.store.remove_if(&hash, |entry| entry.key() == wire_key)?;
+        self.release_slack(&entry);
+        self.counters.count(Event::Removed);
+        Some(entry)
     }
 
     /// Drops every entry that was inserted before this call. To forget one namespace, change its epoch instead: that is

@@ -126,7 +126,7 @@ impl Budget {
 /// Evicting by a count of our own was rejected: the engine cannot be asked for one victim, and a list beside it would put a
 /// second lock into every insert.
 fn weight_floor(bytes: u64, entries: u64) -> u64 {
-    bytes / (entries + 1) + 1
+    bytes / entries.saturating_add(1) + 1
 }
 
 fn floor_power_of_two(n: u64) -> u64 {
@@ -162,6 +162,11 @@ pub(crate) struct Departed {
 }
 
 impl Departed {
+    /// Frees an entry that left in another way together with the rest.
+    pub(super) fn keep(&mut self, entry: Option<Entry>) {
+        self.rest.extend(entry);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.first.iter().chain(&self.rest)
     }

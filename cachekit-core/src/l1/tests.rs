@@ -656,3 +656,41 @@ fn neither_keys_nor_values_are_in_debug_output() {
     let text = format!("{:?} {hit:?} {hash:?}", f.l1);
     assert!(!text.contains("secret") && !text.contains(&hash.0.to_string()), "{text}");
 }
+
+/// Whoever decodes an entry attaches the copy to that entry. Looked up by its key it would get to a newer one.
+#[test]
+fn a_copy_decoded_from_a_replaced_entry_does_not_get_to_its_successor() {
+    let l1 = L1::new(L1Config::with_max_bytes(1 << 20), Arc::new(ManualClock::new()));
+    let (key, epoch) = (b"k".as_slice(), Epoch(0));
+    let hash = l1.hash(key);
+    let put = |bytes: &'static [u8]| {
+        l1.insert_deferring_drops(hash, key, epoch, Bytes::from_static(bytes), Life::FOREVER, None, 64)
+    };
+    let (_, old, _) = put(b"old");
+    let _ = put(b"new");
+    assert!(old.attach_typed(Arc::new("decoded from old")));
+    let hit = l1.get(hash, key, epoch).unwrap();
+    assert_eq!((hit.stored(), hit.typed::<&str>()), (&b"new"[..], None));
+}
+
+/// A typed copy's `Drop` is foreign code. Also where the newer value is refused it runs when the caller lets it.
+#[test]
+fn a_value_that_leaves_because_its_successor_is_too_large_is_dropped_by_the_caller() {
+    struct Bell(Arc<std::sync::atomic::AtomicBool>);
+    impl Drop for Bell {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let l1 = L1::new(L1Config::with_max_bytes(1 << 20), Arc::new(ManualClock::new()));
+    let (key, epoch, rung) = (b"k".as_slice(), Epoch(0), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let hash = l1.hash(key);
+    let typed: Typed = Arc::new(Bell(Arc::clone(&rung)));
+    let _ = l1.insert(hash, key, epoch, Bytes::from_static(b"v"), Life::FOREVER, Some(typed), 64);
+    let huge = Bytes::from(vec![0; 1 << 20]);
+    let (inserted, _, departed) = l1.insert_deferring_drops(hash, key, epoch, huge, Life::FOREVER, None, 0);
+    assert_eq!(inserted, Inserted::TooLarge);
+    assert!(!rung.load(std::sync::atomic::Ordering::SeqCst));
+    drop(departed);
+    assert!(rung.load(std::sync::atomic::Ordering::SeqCst));
+}

@@ -3,8 +3,9 @@
 //! The seven operations go straight to the backend, because a store that answers at once is called this way a million
 //! times a second. The powers take the longer way through `driver`, which already knows them all.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
@@ -444,12 +445,13 @@ pub(super) fn clear<E: Export>() -> &'static CkClearV1 {
 
 pub(super) fn config_schema<E: Export>() -> &'static CkConfigSchemaV1 {
     unsafe extern "C" fn schema<E: Export>(out: *mut CkSlice) -> i32 {
-        // One library exports one backend, so one text serves.
-        static TEXT: OnceLock<String> = OnceLock::new();
+        // By the backend's name, because the statics of a generic function are shared by all of its kinds.
+        static TEXTS: Mutex<BTreeMap<&'static str, &'static str>> = Mutex::new(BTreeMap::new());
         // SAFETY: `out` is writable for this call.
         unsafe {
             entry(Operation::Open, std::ptr::null_mut(), || {
-                let text = TEXT.get_or_init(|| E::Backend::schema().to_string());
+                let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+                let text = texts.entry(E::ID).or_insert_with(|| E::Backend::schema().to_string().leak());
                 out.write(raw::slice_of(text.as_bytes()));
                 Ok(CK_OK)
             })

@@ -235,10 +235,13 @@ unsafe extern "C" fn poll<E: Export>(
 unsafe extern "C" fn drop_op<E: Export>(state: *mut c_void) {
     // SAFETY: the host drops a state exactly once.
     let state = unsafe { Box::from_raw(state.cast::<State>()) };
-    let _runtime = runtime::enter(E::Backend::TOKIO);
     // A future that panics in its destructor was being cancelled: there is nobody left to tell.
     let operation = state.operation();
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
+    let end = || {
+        let _runtime = runtime::enter(E::Backend::TOKIO);
+        drop(state);
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(end)) {
         let _: BackendError = panicked(operation, panic);
     }
 }

@@ -158,6 +158,20 @@ fn cancel(backend: &Arc<dyn Backend>, calls: usize) {
 }
 
 #[test]
+fn an_instance_does_not_end_under_a_call_that_was_leaked() {
+    let place = Place::new();
+    let library = artifacts::bad_c(&place, Some("ASYNC_NEVER"));
+    let backend = open(&library);
+    let cx = Cx::within(Duration::from_secs(60));
+    let mut call = backend.get(Key::from_wire(b"k"), &cx);
+    assert!(call.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
+    std::mem::forget(call);
+    drop(backend);
+    let counts = Counts::of(&library);
+    assert_eq!((counts.started, counts.dropped, counts.created, counts.destroyed), (1, 0, 1, 0));
+}
+
+#[test]
 fn a_plugin_may_wake_after_its_call_ended() {
     let place = Place::new();
     let library = artifacts::bad_c(&place, Some("ASYNC_WAKE_AFTER_DROP"));

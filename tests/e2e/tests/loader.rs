@@ -250,6 +250,22 @@ fn two_plugins_opened_one_after_the_other_are_two() {
 }
 
 #[test]
+fn a_library_that_was_changed_in_place_is_not_taken_for_the_new_one() {
+    let place = Place::new();
+    let library = artifacts::bad_c(&place, None);
+    assert!(open(&library).is_ok());
+    // The loader would hand out what it has, under the digest of what it has not.
+    std::io::Write::write_all(&mut fs::File::options().append(true).open(&library).unwrap(), b"\n").unwrap();
+    let (text, class) = refusal(open(&library));
+    assert!(class == "open" && text.contains("changed in place"), "{text}");
+    // Installed the right way, the new file is another library.
+    let copy = place.path().join("new.so");
+    fs::copy(&library, &copy).unwrap();
+    fs::rename(&copy, &library).unwrap();
+    assert!(open(&library).is_ok());
+}
+
+#[test]
 fn wrong_answers_are_errors_and_their_buffers_are_released() {
     let place = Place::new();
     for (variant, kind) in [
