@@ -14,9 +14,9 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The library of `null-plugin`.
+/// The library of `null-plugin`, by the profile of its own workspace.
 pub fn null_plugin() -> Result<PathBuf, Failure> {
-    cdylib(&here().join("null-plugin/Cargo.toml"))
+    cdylib(&here().join("../tests/crossing/null-plugin/Cargo.toml"))
 }
 
 /// The library of the File backend, by the profile of its own workspace.

@@ -2,22 +2,19 @@
 //!
 //! One source (`null-plugin`) is met in four ways: linked behind `dyn Backend`; through the tables of the C ABI alone; and
 //! through `cachekit-host`, which owns requests, judges answers and counts panics, over the polled and over the blocking
-//! tables. The first difference is the price of the contract, the others that of the host around it.
-
-pub mod ir;
-mod stores;
-mod vtable;
+//! tables. The first difference is the price of the contract, the others that of the host around it. Calls and ways
+//! are those of `tests/crossing`, which counts their instructions.
 
 use std::path::Path;
 use std::time::Instant;
 
+use cachekit_crossing::{Operation, Way};
 use cachekit_host::{Plugin, Policy, Sha256};
 use cachekit_plugin::HostServices;
 
 use crate::report::{Figure, Goal, Report, Row};
 use crate::rounds::{Contender, Timing, median, take_turns};
 use crate::{Effort, Failure, artifacts};
-pub use stores::{Operation, Way};
 
 /// Runs the bench.
 pub fn run(effort: Effort) -> Result<Report, Failure> {
@@ -52,7 +49,7 @@ fn rows(operation: Operation, timings: &[Timing]) -> Vec<Row> {
         Operation::Get64 => Some(Goal::RatioAtMost(1.6)),
         Operation::Set64 => Some(Goal::RatioAtMost(1.25)),
         Operation::Get1M => Some(Goal::AtMost(150.0)),
-        // Its goal is in instructions: see `ir`.
+        // Their bounds are in instructions: see `tests/crossing`.
         Operation::Limits | Operation::Exists | Operation::Get4K => None,
     };
     // The ready value of the polled form, by the host: what the engine waits for.

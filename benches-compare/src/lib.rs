@@ -1,5 +1,4 @@
-// Not `forbid`: the C ABI is called directly in `crossing::vtable`, and `bin/l1_memory.rs` counts allocations.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 //! cachekit beside its peers, in one process, round by round.
 //!
 //! A figure alone says little on a shared machine; a ratio of two that were taken in alternating rounds says a lot. So
@@ -7,7 +6,7 @@
 //! goal the project set itself ([`report`]).
 //!
 //! ```text
-//! crossing.rs   a call into a plugin, beside the same store linked; crossing/ir.rs counts its instructions
+//! crossing.rs   a call into a plugin, beside the same store linked
 //! file.rs       the File backend, beside the bare system calls and cachekit-rs
 //! l1.rs         the in-process tier, beside quick_cache, moka, lru and cachekit-rs
 //! ```

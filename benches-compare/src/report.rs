@@ -40,8 +40,6 @@ pub enum Goal {
     RatioAtMost(f64),
     /// Our figure divided by the peer's.
     RatioAtLeast(f64),
-    /// Our figure minus the peer's.
-    DifferenceAtMost(f64),
     /// Our figure alone.
     AtMost(f64),
 }
@@ -51,7 +49,6 @@ impl fmt::Display for Goal {
         match self {
             Self::RatioAtMost(bound) => write!(f, "≤ {bound:.2}×"),
             Self::RatioAtLeast(bound) => write!(f, "≥ {bound:.2}×"),
-            Self::DifferenceAtMost(bound) => write!(f, "≤ {bound:+.0}"),
             Self::AtMost(bound) => write!(f, "≤ {bound:.0}"),
         }
     }
@@ -87,7 +84,6 @@ impl Row {
         let met = goal.map(|goal| match goal {
             Goal::RatioAtMost(bound) => ratio <= bound,
             Goal::RatioAtLeast(bound) => ratio >= bound,
-            Goal::DifferenceAtMost(bound) => ours.value - peer.value <= bound,
             Goal::AtMost(bound) => ours.value <= bound,
         });
         Self { case: case.into(), unit, ours, peer: Some(peer), ratio: Some(ratio), goal, met }

@@ -1,4 +1,4 @@
-//! The same store, met in four ways, and the operations that are asked of it.
+//! The same store, met in four ways, and the operations that are asked of it: what is counted here and timed by the benches.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -13,13 +13,13 @@ use cachekit_host::{Plugin, Policy};
 use cachekit_plugin::{Backend, Cx, Deadline, HostServices, Key, Open, Ttl};
 use null_plugin::{Null, NullConfig};
 
-use super::vtable::Tables;
 use crate::Failure;
+use crate::vtable::Tables;
 
 /// A key of usual length.
-pub(super) const KEY: &[u8] = b"ck:users:some-key-of-usual-length";
+const KEY: &[u8] = b"ck:users:some-key-of-usual-length";
 const ABSENT: &[u8] = b"ck:users:some-key-that-is-not-here";
-pub(super) const CX: Cx<'static> = Cx::new(Deadline::NEVER);
+const CX: Cx<'static> = Cx::new(Deadline::NEVER);
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub enum Store {
     Tables(Tables),
 }
 
-/// The operations as this bench calls them; one implementation per way, so that each loop is compiled for its own.
+/// The operations as they are called here; one implementation per way, so that each loop is compiled for its own.
 pub(super) trait Calls {
     fn limits(&self) -> u32;
     fn exists(&self, key: &[u8]) -> bool;

@@ -1,6 +1,6 @@
 #![allow(unsafe_code)]
 //! The C ABI by hand: `dlopen`, entry, `query`, and calls through the table, without a host in between. The only unsafe
-//! code of the benches; it does what any host must do and nothing to be safe against a plugin that lies.
+//! code of this crate; it does what any host must do and nothing to be safe against a plugin that lies.
 
 use std::ffi::c_void;
 use std::path::Path;
@@ -12,8 +12,8 @@ use cachekit_abi::{
 };
 use cachekit_plugin::raw;
 
-use super::stores::Calls;
 use crate::Failure;
+use crate::stores::Calls;
 
 /// An instance and its table. Never ended: the process does that.
 pub struct Tables {
