@@ -45,6 +45,9 @@ pub fn run(effort: Effort, dir: Option<&Path>) -> Result<Report, Failure> {
         .notes
         .push("linked, .so: the backend alone; Cache: get_bytes and set_bytes with L1 off, over the linked one".into());
     report.notes.push("cachekit-rs flushes each file, which is our durability `file`; its get has no modes".into());
+    // The goal stays what the project set, also where the file system does not let anybody reach it.
+    let least = "with 16 and 256 callers the bare system calls themselves reached only 1.4× and 1.6× of cachekit-rs";
+    report.notes.push(format!("set none, goal 2×: {least}; what they reach here is the row `floor none`"));
 
     for callers in CALLERS {
         let gets = Operation::get_contenders(root.path(), &library)?;
@@ -128,9 +131,6 @@ fn compare(
     let case = if callers == 1 { format!("{name}, 1 caller") } else { format!("{name}, {callers} callers") };
     for contender in &contenders {
         for (peer, at_least) in &contender.beside {
-            // Of several writers the file system lets through what it lets through: there twice the peer would be above
-            // the floor itself, so only the peer has to be reached.
-            let at_least = at_least.map(|least| if operation == Operation::Set && callers > 1 { 1.0 } else { least });
             let (ours, theirs) = (throughput[contender.name].clone(), throughput[peer].clone());
             report.rows.push(Row::beside(&*case, "op/s", ours, theirs, at_least.map(Goal::RatioAtLeast)));
         }

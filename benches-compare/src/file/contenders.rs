@@ -71,7 +71,7 @@ impl Operation {
         let new = |name, store, beside, floor| Contender { name, store, beside, floor };
         let (none, file, full) = (Durability::None, Durability::File, Durability::Full);
         Ok(vec![
-            new("floor none", floor(root, none)?, vec![], None),
+            new("floor none", floor(root, none)?, vec![(PEER, None)], None),
             new("floor file", floor(root, file)?, vec![], None),
             new("floor full", floor(root, full)?, vec![], None),
             new(PEER, peer(root)?, vec![], None),
