@@ -8,7 +8,7 @@
 //! ```
 //!
 //! No code below this file reads the environment, and nothing below `codec` knows values. What protects an older value
-//! from coming back is in [`invalidate`](crate::invalidate); what bounds time is in [`guard`](crate::guard).
+//! from coming back is in `invalidate.rs`; what bounds time is in [`guard`](crate::guard).
 
 mod batch;
 mod options;

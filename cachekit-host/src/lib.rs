@@ -4,8 +4,8 @@
 //! mistakes: a wrong, cut, swapped or outdated file is refused *before* anything of it runs, and a plugin that misbehaves
 //! later gives errors instead of wrong bytes or a dead host. It is no defence against malice.
 //!
-//! The order of checks, each with its own [`LoadError`]: path ([`file`]), structure ([`elf`]), pin, identity
-//! ([`identity`]), `dlopen` and root ([`library`]), layouts (`reflect`). Libraries are never unloaded.
+//! The order of checks, each with its own [`LoadError`]: path ([`mod@file`]), structure ([`elf`]), pin, identity
+//! ([`identity`]), `dlopen` and root (`library`), layouts (`reflect`). Libraries are never unloaded.
 //!
 //! ```no_run
 //! use cachekit_host::{Plugin, Policy};
