@@ -66,10 +66,10 @@ fn what_is_no_plugin_is_exit_code_5() {
         assert!(ran.err.contains("no ELF file"), "{}", ran.err);
     }
     assert_eq!(home.run(["plugin", "inspect", garbage, "--json"]).expect(5).json()["error"]["kind"], "structure");
-    // A whole file of the right structure, this test itself, that names itself no plugin.
+    // A whole file, this test itself, that has all of a library but that it is a program.
     let program = std::env::current_exe().unwrap();
     let program = home.run([OsStr::new("plugin"), OsStr::new("inspect"), program.as_os_str()]).expect(5);
-    assert!(program.err.contains("no identity note"), "{}", program.err);
+    assert!(program.err.contains("it is a program, not a library"), "{}", program.err);
     assert!(home.run(["plugin", "inspect", "absent.so"]).expect(2).err.contains("absent.so"));
 }
 
