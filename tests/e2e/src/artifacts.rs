@@ -13,7 +13,7 @@ use crate::{Place, output, root};
 /// Our File backend as a library.
 pub fn file_plugin() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| cdylib(cargo().args(["build", "-p", "cachekit-backend-file"]), "cachekit_backend_file"))
+    BUILT.get_or_init(|| cdylib(own(cargo().args(["build", "-p", "cachekit-backend-file"])), "cachekit_backend_file"))
 }
 
 /// The command-line program.
@@ -21,7 +21,7 @@ pub fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let mut build = cargo();
-        build.args(["build", "-p", "cachekit-cli"]);
+        own(build.args(["build", "-p", "cachekit-cli"]));
         let executables = messages(&mut build).filter_map(|message| message["executable"].as_str().map(PathBuf::from));
         executables.last().unwrap_or_else(|| panic!("{build:?} made no program"))
     })
@@ -145,6 +145,12 @@ fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
+}
+
+/// In a folder of its own: a library that is also linked has no hash in its name, so a build with other features would
+/// replace what the running `cargo test` has linked and is about to link again.
+fn own(build: &mut Command) -> &mut Command {
+    build.env("CARGO_TARGET_DIR", target("workspace"))
 }
 
 fn fixture<'a>(build: &'a mut Command, name: &str) -> &'a mut Command {
