@@ -89,7 +89,7 @@ impl<T> Setting<T> {
 }
 
 /// Where the second tier comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum TierChoice {
     /// L1 alone.
     None,
@@ -109,6 +109,13 @@ pub enum TierChoice {
         /// Its options.
         options: Map<String, Json>,
     },
+}
+
+/// As [`Config::show`] has it, without what looks like a secret.
+impl std::fmt::Debug for TierChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TierChoice({})", show::choice(self))
+    }
 }
 
 /// How a plugin is named.
@@ -183,7 +190,7 @@ impl Default for Config {
 
 /// What a configuration is resolved from: `backend` and `namespace` over the environment, that over the file. A preset is
 /// a set of defaults and stands below all of them, whoever names it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// A file that must exist.
     pub file: Option<PathBuf>,
@@ -197,6 +204,20 @@ pub struct Sources {
     pub backend: Option<String>,
     /// `--namespace`.
     pub namespace: Option<String>,
+}
+
+/// Without the password that a backend's URL may have.
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("file", &self.file)
+            .field("default_file", &self.default_file)
+            .field("environment", &self.environment)
+            .field("preset", &self.preset)
+            .field("backend", &self.backend.as_deref().map(show::without_password))
+            .field("namespace", &self.namespace)
+            .finish()
+    }
 }
 
 impl Config {

@@ -62,7 +62,7 @@ pub(super) fn show(config: &Config) -> BTreeMap<&'static str, Shown> {
     ])
 }
 
-fn choice(choice: &TierChoice) -> Json {
+pub(super) fn choice(choice: &TierChoice) -> Json {
     match choice {
         TierChoice::None => json!("none"),
         TierChoice::Builtin { scheme, options } => json!({"backend": scheme, "options": redacted(options)}),
@@ -101,7 +101,7 @@ fn redacted_value(value: &Json) -> Json {
 }
 
 /// A URL without the password of its user: everything up to the last `@`, because a password may hold any byte.
-fn without_password(text: &str) -> String {
+pub(super) fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     match rest.rsplit_once('@') {
         None => text.to_owned(),

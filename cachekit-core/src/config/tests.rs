@@ -320,6 +320,18 @@ fn what_is_shown_says_where_it_came_from() {
 }
 
 #[test]
+fn nothing_that_is_debugged_shows_a_password() {
+    let sources = Sources {
+        environment: environment(&[("CACHEKIT_API_KEY", "hunter2"), ("CACHEKIT_REDIS_URL", "redis://u:hunter2@h/0")]),
+        backend: Some("redis://u:hunter2@h/1".into()),
+        ..Sources::default()
+    };
+    let config = Config::resolve(&sources).unwrap();
+    let text = format!("{sources:?} {config:?}");
+    assert!(!text.contains("hunter2") && text.contains("CACHEKIT_API_KEY"), "{text}");
+}
+
+#[test]
 fn secrets_are_resolved_by_reference_only() {
     use cachekit_plugin::open::Services;
     let dir = tempfile::tempdir().unwrap();
