@@ -1,0 +1,139 @@
+//! Loading what neither tier has: one caller loads, the others wait for it.
+//!
+//! Stands between L1 and the second tier. The load runs in its caller's own task (`guard/flight.rs`), and its result is kept
+//! only if nothing was written, deleted or cleared since it began (`invalidate.rs`).
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use super::{At, Cache, Entry, SetOptions, Value, new_entry};
+use crate::error::{Error, LoadError};
+use crate::guard::flight::{Landed, Leader, Part};
+use crate::l1::Typed;
+
+impl Cache {
+    /// The value of `key`, loaded if there is none.
+    ///
+    /// Of all callers that miss the key at the same time one runs its loader and the others get its value. If that caller
+    /// goes away or its loader panics, the next one loads. A loader that asks for its own key loads on its own.
+    ///
+    /// The deadline covers the stores, not the loader.
+    ///
+    /// # Errors
+    /// As [`Cache::get`]; a value that cannot be stored is returned all the same.
+    pub async fn get_or_load<T, F, Fut>(&self, key: impl AsRef<[u8]>, load: F) -> Result<Arc<T>, Error>
+    where
+        T: Value,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let infallible = async || Ok::<T, std::convert::Infallible>(load().await);
+        match self.try_get_or_load(key, infallible).await {
+            Ok(value) => Ok(value),
+            Err(LoadError::Cache(error)) => Err(error),
+            Err(LoadError::Loader(never)) => match *never {},
+        }
+    }
+
+    /// As [`Cache::get_or_load`], for a loader that can fail. Its error is kept nowhere, but everybody who waited for this
+    /// load gets it.
+    ///
+    /// # Errors
+    /// [`LoadError::Loader`], and [`LoadError::Cache`] as [`Cache::get`].
+    pub async fn try_get_or_load<T, E, F, Fut>(&self, key: impl AsRef<[u8]>, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let key = key.as_ref();
+        if let Some(value) = self.in_l1(key, Self::typed)? {
+            return Ok(value);
+        }
+        let at = self.at(key)?;
+        match self.engine.flights.join(at.hash, at.wire.as_bytes()).await {
+            Part::Leader(leader) => self.lead(&at, leader, load).await,
+            Part::Alone => self.load(&at, load).await,
+            Part::Follower(landed) => match shared::<T, E>(landed) {
+                Some(answer) => {
+                    self.engine.counters.coalesced.add();
+                    answer.map_err(LoadError::Loader)
+                }
+                // The same key is loaded as another type elsewhere: sharing would be a lie, so load as one's own.
+                None => self.load(&at, load).await,
+            },
+        }
+    }
+
+    async fn lead<T, E, F, Fut>(&self, at: &At, leader: Leader<'_>, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let answer = leader.lead(self.load(at, load)).await;
+        match &answer {
+            Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
+            Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
+            // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
+            // many deadlines as there are callers.
+            Err(LoadError::Cache(_)) => leader.part(),
+        }
+        answer
+    }
+
+    /// Looks in the second tier, then loads and stores.
+    async fn load<T, E, F, Fut>(&self, at: &At, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let engine = &*self.engine;
+        let ticket = engine.writes.ticket(self.slot, at.hash);
+        // A flight may have landed between this caller's first look and its own flight.
+        let landed = engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch).filter(|_| engine.settings.use_l1);
+        if let Some(value) = landed.and_then(|hit| self.typed(at.wire.as_bytes(), hit)) {
+            return Ok(value);
+        }
+        if let Some(value) = self.tier_value(at).await? {
+            return Ok(value);
+        }
+        engine.counters.loads.add();
+        let began_ms = engine.clock.coarse_ms();
+        let value = match load().await {
+            Ok(value) => Arc::new(value),
+            Err(error) => {
+                engine.counters.load_failures.add();
+                return Err(LoadError::Loader(Arc::new(error)));
+            }
+        };
+        let cost_us = engine.clock.coarse_ms().saturating_sub(began_ms).saturating_mul(1000);
+        let times = self.times(SetOptions::default())?;
+        // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
+        let kept = match engine.codec.encode(&new_entry(at, times, cost_us), &*value) {
+            Ok(stored) => {
+                let typed = Some(Arc::clone(&value) as Typed);
+                self.write(at, Entry { stored, times, typed, decodes: true }, Some(ticket)).await.map(|_| ())
+            }
+            Err(error) => Err(error.into()),
+        };
+        match kept {
+            Err(error @ Error::Backend(_)) if engine.settings.strict => Err(error.into()),
+            _ => Ok(value),
+        }
+    }
+}
+
+/// What a flight landed, as the types this caller expects; `None` if they are others.
+fn shared<T: Value, E: Send + Sync + 'static>(landed: Landed) -> Option<Result<Arc<T>, Arc<E>>> {
+    match landed {
+        Ok(value) => value.downcast::<T>().ok().map(Ok),
+        Err(error) => error.downcast::<E>().ok().map(Err),
+    }
+}
