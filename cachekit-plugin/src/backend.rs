@@ -11,10 +11,12 @@ use bytes::Bytes;
 
 use crate::cx::Cx;
 use crate::error::BackendError;
+use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::key::Key;
 use crate::limits::Limits;
 use crate::ttl::Ttl;
+use crate::watch::Watch;
 
 /// The future of one operation, boxed so that backends can be chosen at run time.
 pub type Fut<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
@@ -80,6 +82,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Removal of many entries at once.
     fn clear(&self) -> Option<&dyn Clear> {
+        None
+    }
+
+    /// Telling of changes by others.
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
+    }
+
+    /// A stale window beside the life of an entry.
+    fn freshness(&self) -> Option<&dyn Freshness> {
         None
     }
 }

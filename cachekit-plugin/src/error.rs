@@ -103,6 +103,7 @@ pub enum Operation {
     Scan,
     Read,
     Clear,
+    Watch,
 }
 
 impl Operation {
@@ -128,6 +129,7 @@ impl Operation {
             Self::Scan => "scan",
             Self::Read => "read",
             Self::Clear => "clear",
+            Self::Watch => "watch",
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod cx;
 pub mod error;
 #[doc(hidden)]
 pub mod export;
+pub mod freshness;
 pub mod health;
 pub mod key;
 pub mod limits;
@@ -19,15 +20,18 @@ pub mod open;
 #[doc(hidden)]
 pub mod raw;
 pub mod ttl;
+pub mod watch;
 
 pub use backend::*;
 pub use bytes::Bytes;
 pub use cx::{Cx, Deadline};
 pub use error::{BackendError, Kind, Operation, Retry};
+pub use freshness::{Dated, Freshness};
 pub use health::Health;
 pub use key::{Key, KeyDigest};
 pub use limits::{Enumerates, KeyBytes, Limits};
-pub use open::{HostServices, LogLevel, Open, SecretRef, Services};
+pub use open::{CacheActivity, HostServices, LogLevel, Open, SecretRef, Services};
 pub use ttl::Ttl;
+pub use watch::{Event, Watch, WatchGuard, WatchSink};
 #[doc(hidden)]
 pub use {cachekit_abi as abi, schemars, serde, serde_json};

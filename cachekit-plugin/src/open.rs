@@ -60,6 +60,24 @@ pub trait Services: Send + Sync + 'static {
 
     /// Resolves a secret reference such as `env:NAME` or `file:/path`. The error says why, without the secret.
     fn secret(&self, reference: &str) -> Result<String, String>;
+
+    /// What the cache above this instance did so far; `None` if no cache stands above it. Cheap enough for every request.
+    fn activity(&self) -> Option<CacheActivity> {
+        None
+    }
+}
+
+/// What the cache above a backend did, for stores that are told of it in the headers of each request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheActivity {
+    /// Whether there is an in-process tier at all.
+    pub l1_enabled: bool,
+    /// Values served from the process.
+    pub l1_hits: u64,
+    /// Values found in the store.
+    pub l2_hits: u64,
+    /// Keys found in neither.
+    pub misses: u64,
 }
 
 /// The host, as a backend sees it. Cheap to clone; usable from any thread until the instance is dropped.
@@ -87,6 +105,11 @@ impl HostServices {
     /// Sends a log line to the host, where it joins the host's own.
     pub fn log(&self, level: LogLevel, target: &str, message: &str, fields: &[(&str, &str)]) {
         self.0.log(level, target, message, fields);
+    }
+
+    /// What the cache above this instance did so far; `None` if no cache stands above it.
+    pub fn activity(&self) -> Option<CacheActivity> {
+        self.0.activity()
     }
 
     /// Resolves a secret reference.

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! The cachekit.io HTTP API over any cachekit backend.
