@@ -7,11 +7,13 @@
 //!
 //! ```text
 //! crossing.rs   a call into a plugin, beside the same store linked
+//! callers.rs    many callers on one store, for file and l2
 //! file.rs       the File backend, beside the bare system calls and cachekit-rs
 //! l1.rs         the in-process tier, beside quick_cache, moka, lru and cachekit-rs
 //! ```
 
 pub mod artifacts;
+mod callers;
 pub mod crossing;
 pub mod file;
 pub mod l1;

@@ -1,89 +1,51 @@
 //! Who takes part: the same directory layout met in five ways, a peer, and the floor.
 
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use cachekit_backend_file::{Durability, FileBackend, FileConfig};
 use cachekit_core::Cache;
-use cachekit_core::cache::SetOptions;
 use cachekit_host::{Plugin, Policy};
-use cachekit_plugin::{Backend, Cx, HostServices, Key, Open, Ttl};
+use cachekit_plugin::{HostServices, Open};
 
 use super::floor::Floor;
 use super::mode;
 use crate::Failure;
-
-/// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
-    Get,
-    Set,
-}
-
-pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A store as this bench calls it.
-pub(super) trait Store: Send + Sync {
-    /// The length of the value.
-    fn get<'a>(&'a self, key: &'a str) -> Answer<'a, usize>;
-    fn set<'a>(&'a self, key: &'a str, value: &'a [u8]) -> Answer<'a, ()>;
-}
-
-/// Somebody who takes part.
-pub(super) struct Contender {
-    pub(super) name: &'static str,
-    pub(super) store: Arc<dyn Store>,
-    /// Who it is compared with in throughput, and the least ratio that was aimed at.
-    pub(super) beside: Vec<(&'static str, Option<f64>)>,
-    /// Whose latency is its floor, and how many times that it may take alone.
-    pub(super) floor: Option<(&'static str, f64)>,
-}
+use crate::callers::{Answer, Bare, Contender, Store, Whole};
 
 const PEER: &str = "cachekit-rs";
 
-impl Operation {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Set => "set",
-        }
-    }
+pub(super) fn of_gets(root: &Path, library: &Path) -> Result<Vec<Contender>, Failure> {
+    let new = |name, store, beside, floor| Contender { name, store, beside, floor };
+    let aimed = vec![(PEER, Some(4.0))];
+    let informing = vec![("cachekit-rs client", None)];
+    let none = Durability::None;
+    Ok(vec![
+        new("floor", floor(root, none)?, vec![], None),
+        new(PEER, peer(root)?, vec![], None),
+        new("cachekit-rs client", peer_client(root)?, vec![], None),
+        new("linked", linked(root, none)?, aimed.clone(), Some(("floor", 2.5))),
+        new(".so", loaded(root, library, none)?, aimed.clone(), Some(("floor", 2.5))),
+        new("Cache", cache(root, none)?, [aimed, informing].concat(), Some(("floor", 2.5))),
+    ])
+}
 
-    pub(super) fn get_contenders(root: &Path, library: &Path) -> Result<Vec<Contender>, Failure> {
-        let new = |name, store, beside, floor| Contender { name, store, beside, floor };
-        let aimed = vec![(PEER, Some(4.0))];
-        let informing = vec![("cachekit-rs client", None)];
-        let none = Durability::None;
-        Ok(vec![
-            new("floor", floor(root, none)?, vec![], None),
-            new(PEER, peer(root)?, vec![], None),
-            new("cachekit-rs client", peer_client(root)?, vec![], None),
-            new("linked", linked(root, none)?, aimed.clone(), Some(("floor", 2.5))),
-            new(".so", loaded(root, library, none)?, aimed.clone(), Some(("floor", 2.5))),
-            new("Cache", cache(root, none)?, [aimed, informing].concat(), Some(("floor", 2.5))),
-        ])
-    }
-
-    pub(super) fn set_contenders(root: &Path, library: &Path) -> Result<Vec<Contender>, Failure> {
-        let new = |name, store, beside, floor| Contender { name, store, beside, floor };
-        let (none, file, full) = (Durability::None, Durability::File, Durability::Full);
-        Ok(vec![
-            new("floor none", floor(root, none)?, vec![(PEER, None)], None),
-            new("floor file", floor(root, file)?, vec![], None),
-            new("floor full", floor(root, full)?, vec![], None),
-            new(PEER, peer(root)?, vec![], None),
-            new("linked none", linked(root, none)?, vec![(PEER, Some(2.0))], Some(("floor none", 1.3))),
-            new("linked file", linked(root, file)?, vec![(PEER, Some(1.0))], Some(("floor file", 1.3))),
-            new("linked full", linked(root, full)?, vec![(PEER, None)], Some(("floor full", 1.3))),
-            new(".so none", loaded(root, library, none)?, vec![(PEER, Some(2.0))], Some(("floor none", 1.3))),
-            new(".so file", loaded(root, library, file)?, vec![(PEER, Some(1.0))], Some(("floor file", 1.3))),
-            new("Cache none", cache(root, none)?, vec![(PEER, Some(2.0))], Some(("floor none", 1.3))),
-            new("Cache file", cache(root, file)?, vec![(PEER, Some(1.0))], Some(("floor file", 1.3))),
-        ])
-    }
+pub(super) fn of_sets(root: &Path, library: &Path) -> Result<Vec<Contender>, Failure> {
+    let new = |name, store, beside, floor| Contender { name, store, beside, floor };
+    let (none, file, full) = (Durability::None, Durability::File, Durability::Full);
+    Ok(vec![
+        new("floor none", floor(root, none)?, vec![(PEER, None)], None),
+        new("floor file", floor(root, file)?, vec![], None),
+        new("floor full", floor(root, full)?, vec![], None),
+        new(PEER, peer(root)?, vec![], None),
+        new("linked none", linked(root, none)?, vec![(PEER, Some(2.0))], Some(("floor none", 1.3))),
+        new("linked file", linked(root, file)?, vec![(PEER, Some(1.0))], Some(("floor file", 1.3))),
+        new("linked full", linked(root, full)?, vec![(PEER, None)], Some(("floor full", 1.3))),
+        new(".so none", loaded(root, library, none)?, vec![(PEER, Some(2.0))], Some(("floor none", 1.3))),
+        new(".so file", loaded(root, library, file)?, vec![(PEER, Some(1.0))], Some(("floor file", 1.3))),
+        new("Cache none", cache(root, none)?, vec![(PEER, Some(2.0))], Some(("floor none", 1.3))),
+        new("Cache file", cache(root, file)?, vec![(PEER, Some(1.0))], Some(("floor file", 1.3))),
+    ])
 }
 
 fn floor(root: &Path, durability: Durability) -> Result<Arc<dyn Store>, Failure> {
@@ -118,43 +80,6 @@ fn peer(root: &Path) -> Result<Arc<dyn Store>, Failure> {
 fn peer_client(root: &Path) -> Result<Arc<dyn Store>, Failure> {
     let backend = cachekit_rs::backend::file::FileBackend::builder().cache_dir(root.join("peer-client")).build()?;
     Ok(Arc::new(PeerClient(cachekit_rs::CacheKit::builder().backend(Arc::new(backend)).no_l1().build()?)))
-}
-
-/// A backend without an engine.
-struct Bare(Arc<dyn Backend>);
-
-fn cx() -> Cx<'static> {
-    // A deadline as the engine sets one: reading the clock is a part of every call.
-    Cx::within(std::time::Duration::from_secs(10))
-}
-
-impl Store for Bare {
-    fn get<'a>(&'a self, key: &'a str) -> Answer<'a, usize> {
-        Box::pin(async move {
-            let value = self.0.get(Key::from_wire(key.as_bytes()), &cx()).await.expect("the backend works");
-            value.map_or(0, |value| value.len())
-        })
-    }
-
-    fn set<'a>(&'a self, key: &'a str, value: &'a [u8]) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let (key, value) = (Key::from_wire(key.as_bytes()), Bytes::copy_from_slice(value));
-            self.0.set(key, value, Ttl::Never, &cx()).await.expect("the backend works");
-        })
-    }
-}
-
-/// The whole engine.
-struct Whole(Cache);
-
-impl Store for Whole {
-    fn get<'a>(&'a self, key: &'a str) -> Answer<'a, usize> {
-        Box::pin(async move { self.0.get_bytes(key).await.expect("the cache works").map_or(0, |value| value.len()) })
-    }
-
-    fn set<'a>(&'a self, key: &'a str, value: &'a [u8]) -> Answer<'a, ()> {
-        Box::pin(async move { self.0.set_bytes(key, value, SetOptions::default()).await.expect("the cache works") })
-    }
 }
 
 /// The peer's backend, by itself.

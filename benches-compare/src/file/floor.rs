@@ -7,7 +7,7 @@ use cachekit_backend_file::Durability;
 use rustix::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::contenders::{Answer, Store};
+use crate::callers::{Answer, Store};
 
 /// One directory, one file per key.
 pub(super) struct Floor {
