@@ -10,6 +10,7 @@ use crate::cache::{Cache, Engine, Settings};
 use crate::clock::{Clock, SystemClock};
 use crate::codec::{Codec, Compression, Serializer};
 use crate::error::Error;
+use crate::guard::breaker::{Breaker, BreakerConfig};
 use crate::guard::flight::Flights;
 use crate::invalidate::Writes;
 use crate::key::{DEFAULT_NAMESPACE, Namespace};
@@ -48,6 +49,7 @@ pub struct CacheBuilder {
     l1_ttl_cap: Duration,
     default_ttl: Option<Duration>,
     deadline: Option<Duration>,
+    breaker: Option<BreakerConfig>,
     strict: bool,
     codec: Codec,
     clock: Arc<dyn Clock>,
@@ -62,6 +64,7 @@ impl Default for CacheBuilder {
             l1_ttl_cap: DEFAULT_L1_TTL_CAP,
             default_ttl: None,
             deadline: None,
+            breaker: Some(BreakerConfig::default()),
             strict: false,
             codec: Codec::default(),
             clock: Arc::new(SystemClock),
@@ -128,6 +131,20 @@ impl CacheBuilder {
         self
     }
 
+    /// When calls to a second tier that keeps failing are refused at once, and for how long.
+    #[must_use]
+    pub fn breaker(mut self, config: BreakerConfig) -> Self {
+        self.breaker = Some(config);
+        self
+    }
+
+    /// Every call goes to the second tier, however often it failed.
+    #[must_use]
+    pub fn without_breaker(mut self) -> Self {
+        self.breaker = None;
+        self
+    }
+
     /// Outages and refused entries become errors instead of misses.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
@@ -166,13 +183,17 @@ impl CacheBuilder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`].
+    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::Breaker`].
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Error::ZeroTtl);
         }
-        let tier = self.backend.map(Tier::new);
+        let breaker = self.breaker.map(|config| config.check().map(|()| config)).transpose().map_err(Error::Breaker)?;
+        let tier = self.backend.map(|backend| match breaker {
+            Some(config) => Tier::new(backend).with_breaker(Breaker::new(config, Arc::clone(&self.clock))),
+            None => Tier::new(backend),
+        });
         // A hint comes from a backend, which may be a plugin: it suggests, within reason.
         let suggested = tier.as_ref().and_then(Tier::deadline_hint).map(|hint| hint.clamp(HINT_MIN, HINT_MAX));
         let settings = Settings {

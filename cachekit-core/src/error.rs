@@ -20,6 +20,9 @@ pub enum Error {
     /// A life of zero.
     #[error("a time to live of zero keeps nothing; leave it out for no expiry, or delete the key")]
     ZeroTtl,
+    /// A breaker that could never open or never close.
+    #[error("the circuit breaker cannot work: {0}")]
+    Breaker(&'static str),
     /// The value cannot be turned into an entry.
     #[error("the value cannot be stored")]
     Encode(#[from] EncodeError),

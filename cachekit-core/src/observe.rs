@@ -22,6 +22,8 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
+            /// Operations on the second tier that the circuit breaker refused; they count as errors as well.
+            pub l2_shed: u64,
             /// Entries of the second tier that were refused, by class; each was a miss.
             pub refused: BTreeMap<&'static str, u64>,
             /// The in-process tier, unless it is off.
@@ -33,10 +35,11 @@ macro_rules! counters {
                 Self { $($name: Counter::default(),)* refused: Default::default() }
             }
 
-            pub(crate) fn read(&self, l1: Option<L1Stats>) -> Stats {
+            pub(crate) fn read(&self, l2_shed: u64, l1: Option<L1Stats>) -> Stats {
                 let refused = Refusal::CLASSES.iter().zip(&self.refused);
                 Stats {
                     $($name: self.$name.get(),)*
+                    l2_shed,
                     refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
                     l1,
                 }

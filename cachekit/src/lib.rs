@@ -24,6 +24,7 @@ pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
     Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,
 };
+pub use cachekit_core::guard::breaker::{BreakerConfig, BreakerState};
 pub use cachekit_core::guard::deadline::within;
 pub use cachekit_core::l1::L1Config;
 pub use cachekit_core::tier::registry::Registry;

@@ -1,5 +1,7 @@
 //! The engine on the reference store, with every second of the clock in the test's hands.
 
+mod outage;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

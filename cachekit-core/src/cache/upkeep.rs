@@ -9,6 +9,7 @@ use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operatio
 use super::{At, Cache, Entry, SetOptions, Unsettled};
 use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
+use crate::guard::breaker::BreakerState;
 use crate::guard::deadline::within;
 use crate::key::strip;
 use crate::observe::Stats;
@@ -35,6 +36,8 @@ pub struct KeyPage {
 pub struct CacheHealth {
     /// The second tier's answer; `None` without one.
     pub tier: Option<Result<Health, BackendError>>,
+    /// What the circuit breaker before it is doing; `None` without one.
+    pub breaker: Option<BreakerState>,
     /// What the cache did.
     pub stats: Stats,
 }
@@ -258,7 +261,7 @@ impl Cache {
     /// What the cache did since it was built.
     pub fn stats(&self) -> Stats {
         let l1 = self.engine.settings.use_l1.then(|| self.engine.l1.stats());
-        self.engine.counters.read(l1)
+        self.engine.counters.read(self.engine.tier.as_ref().map_or(0, Tier::shed), l1)
     }
 
     /// Asks the second tier for a sign of life.
@@ -267,7 +270,8 @@ impl Cache {
             Some(tier) => Some(tier.health(self.deadline()).await),
             None => None,
         };
-        CacheHealth { tier, stats: self.stats() }
+        let breaker = self.engine.tier.as_ref().and_then(Tier::breaker_state);
+        CacheHealth { tier, breaker, stats: self.stats() }
     }
 
     /// Ends the cache for all of its clones: later operations answer [`Error::Closed`]. Idempotent.

@@ -33,6 +33,7 @@ struct Fields {
     ttl: Field<String>,
     deadline: Field<String>,
     strict: Field<bool>,
+    breaker: Field<bool>,
     serializer: Field<String>,
     max_value: Field<Size>,
     #[serde(default)]
@@ -109,6 +110,7 @@ impl File {
         self.take(&fields.ttl, &mut config.ttl, "ttl", |text| duration(text).map(Some))?;
         self.take(&fields.deadline, &mut config.deadline, "deadline", |text| duration(text).map(Some))?;
         self.take(&fields.strict, &mut config.strict, "strict", |strict| Ok(*strict))?;
+        self.take(&fields.breaker, &mut config.breaker, "breaker", |breaker| Ok(*breaker))?;
         self.take(&fields.serializer, &mut config.serializer, "serializer", |name| match &**name {
             "msgpack" => Ok(Serializer::MessagePack),
             "json" => Ok(Serializer::Json),

@@ -139,6 +139,8 @@ pub struct Config {
     pub deadline: Setting<Option<Duration>>,
     /// Outages are errors.
     pub strict: Setting<bool>,
+    /// Whether a circuit breaker stands before the second tier.
+    pub breaker: Setting<bool>,
     /// How typed values become bytes.
     pub serializer: Setting<Serializer>,
     /// How payloads are made smaller.
@@ -172,6 +174,7 @@ impl Default for Config {
             ttl: Setting::default_to(None),
             deadline: Setting::default_to(None),
             strict: Setting::default_to(false),
+            breaker: Setting::default_to(true),
             serializer: Setting::default_to(Serializer::default()),
             compression: Setting::default_to(Compression::default()),
             max_value: Setting::default_to(DEFAULT_MAX_VALUE),
@@ -293,6 +296,7 @@ impl Config {
         };
         self.ttl.set(Some(ttl), Source::Preset(name));
         self.deadline.set(Some(deadline), Source::Preset(name));
+        self.breaker.set(!["minimal", "test"].contains(&name), Source::Preset(name));
         Ok(())
     }
 
@@ -328,6 +332,9 @@ impl Config {
         }
         if let Some(deadline) = self.deadline.value {
             builder = builder.deadline(deadline);
+        }
+        if !self.breaker.value {
+            builder = builder.without_breaker();
         }
         builder = if self.l1_enabled.value {
             let max_entries = self.l1_max_entries.value;

@@ -31,6 +31,7 @@ pub(super) fn show(config: &Config) -> BTreeMap<&'static str, Shown> {
             "deadline",
             shown(&config.deadline, |deadline| deadline.as_ref().map_or(json!("as the store suggests"), duration)),
         ),
+        ("breaker", shown(&config.breaker, |breaker| json!(breaker))),
         ("strict", shown(&config.strict, |strict| json!(strict))),
         (
             "serializer",

@@ -49,6 +49,7 @@ namespace = "app"
 ttl = "10m"
 deadline = "300ms"
 strict = true
+breaker = false
 serializer = "json"
 max_value = "1MiB"
 
@@ -80,7 +81,7 @@ fn every_field_of_the_file_arrives_with_its_line() {
     assert_eq!(config.namespace.value, "app");
     assert_eq!(config.ttl.value, Some(Duration::from_secs(600)));
     assert_eq!(config.deadline.value, Some(Duration::from_millis(300)));
-    assert!(config.strict.value && config.plugin_allow_abort.value);
+    assert!(!config.breaker.value && config.strict.value && config.plugin_allow_abort.value);
     assert_eq!(config.serializer.value, Serializer::Json);
     assert_eq!(config.max_value.value, 1 << 20);
     assert_eq!((config.l1_max_bytes.value, config.l1_max_entries.value), (1_000_000, Some(500)));
@@ -91,7 +92,7 @@ fn every_field_of_the_file_arrives_with_its_line() {
     let Some(TierChoice::Builtin { scheme, options }) = config.tier.value else { panic!() };
     assert_eq!(scheme, "file");
     assert_eq!(json!(options), json!({"dir": "/var/cache/app", "durability": "file", "max_size_mb": 10}));
-    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 13)] {
+    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 14)] {
         assert!(matches!(source, Source::File { line: found, .. } if *found == line), "{source}");
     }
 }

@@ -1,4 +1,5 @@
 //! What stands between the first tier and the second: nothing here knows values, everything here bounds time and load.
 
+pub mod breaker;
 pub mod deadline;
 pub(crate) mod flight;

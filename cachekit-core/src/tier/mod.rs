@@ -20,6 +20,7 @@ use cachekit_plugin::{
 use futures_util::StreamExt;
 use futures_util::stream;
 
+use crate::guard::breaker::{self, Breaker, BreakerState};
 use crate::guard::deadline::within;
 use crate::key::WireKey;
 
@@ -31,13 +32,63 @@ const EMULATED_IN_FLIGHT: usize = 16;
 pub struct Tier {
     backend: Arc<dyn Backend>,
     limits: Limits,
+    breaker: Option<Arc<Breaker>>,
 }
 
 impl Tier {
     /// Takes a store, linked or loaded.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         let limits = backend.limits();
-        Self { backend, limits }
+        Self { backend, limits, breaker: None }
+    }
+
+    /// Puts a breaker before the store.
+    #[must_use]
+    pub(crate) fn with_breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = Some(Arc::new(breaker));
+        self
+    }
+
+    /// What the breaker is doing, if there is one.
+    pub fn breaker_state(&self) -> Option<BreakerState> {
+        self.breaker.as_ref().map(|breaker| breaker.state())
+    }
+
+    /// Calls the breaker refused.
+    pub(crate) fn shed(&self) -> u64 {
+        self.breaker.as_ref().map_or(0, |breaker| breaker.refused())
+    }
+
+    /// Runs one exchange with the store, unless the breaker refuses it.
+    async fn exchange<T>(
+        &self,
+        deadline: Deadline,
+        operation: Operation,
+        work: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let Some(breaker) = &self.breaker else { return within(deadline, operation, work).await };
+        let permit = breaker.admit(operation)?;
+        let answer = within(deadline, operation, work).await;
+        permit.settle(answer.as_ref().is_err_and(breaker::counts));
+        answer
+    }
+
+    /// The same for a batch, which has failed when all of it has.
+    async fn exchange_many<T>(
+        &self,
+        deadline: Deadline,
+        operation: Operation,
+        work: impl Future<Output = Result<Answers<T>, BackendError>>,
+    ) -> Result<Answers<T>, BackendError> {
+        let Some(breaker) = &self.breaker else { return within(deadline, operation, work).await };
+        let permit = breaker.admit(operation)?;
+        let answer = within(deadline, operation, work).await;
+        let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
+        permit.settle(match &answer {
+            Ok(answers) => !answers.is_empty() && answers.iter().all(failed),
+            Err(error) => breaker::counts(error),
+        });
+        answer
     }
 
     /// What the store takes.
@@ -70,7 +121,7 @@ impl Tier {
 
     pub(crate) async fn get(&self, wire: &WireKey, deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Get)?, Cx::new(deadline));
-        within(deadline, Operation::Get, self.backend.get(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::Get, self.backend.get(Key::from_wire(&key), &cx)).await
     }
 
     pub(crate) async fn set(
@@ -81,12 +132,13 @@ impl Tier {
         deadline: Deadline,
     ) -> Result<(), BackendError> {
         let (key, cx) = (self.key(wire, Operation::Set)?, Cx::new(deadline));
-        within(deadline, Operation::Set, self.backend.set(Key::from_wire(&key), stored, self.ttl(ttl), &cx)).await
+        self.exchange(deadline, Operation::Set, self.backend.set(Key::from_wire(&key), stored, self.ttl(ttl), &cx))
+            .await
     }
 
     pub(crate) async fn delete(&self, wire: &WireKey, deadline: Deadline) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Delete)?, Cx::new(deadline));
-        within(deadline, Operation::Delete, self.backend.delete(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::Delete, self.backend.delete(Key::from_wire(&key), &cx)).await
     }
 
     pub(crate) async fn get_many(
@@ -101,7 +153,7 @@ impl Tier {
         let cx = Cx::new(deadline);
         let stored = self.keys(wires, Operation::GetMany)?;
         let keys: Vec<Key<'_>> = stored.iter().map(|key| Key::from_wire(key)).collect();
-        let answers = within(deadline, Operation::GetMany, batch.get_many(&keys, &cx)).await?;
+        let answers = self.exchange_many(deadline, Operation::GetMany, batch.get_many(&keys, &cx)).await?;
         checked(answers, wires.len(), Operation::GetMany)
     }
 
@@ -130,7 +182,7 @@ impl Tier {
                 ttl: self.ttl(*ttl),
             })
             .collect();
-        let answers = within(deadline, Operation::SetMany, batch.set_many(&sets, &cx)).await?;
+        let answers = self.exchange_many(deadline, Operation::SetMany, batch.set_many(&sets, &cx)).await?;
         checked(answers, items.len(), Operation::SetMany)
     }
 
@@ -146,7 +198,7 @@ impl Tier {
         let cx = Cx::new(deadline);
         let stored = self.keys(wires, Operation::DeleteMany)?;
         let keys: Vec<Key<'_>> = stored.iter().map(|key| Key::from_wire(key)).collect();
-        let answers = within(deadline, Operation::DeleteMany, batch.delete_many(&keys, &cx)).await?;
+        let answers = self.exchange_many(deadline, Operation::DeleteMany, batch.delete_many(&keys, &cx)).await?;
         checked(answers, wires.len(), Operation::DeleteMany)
     }
 
@@ -166,7 +218,7 @@ impl Tier {
     ) -> Result<Option<(Bytes, Version)>, BackendError> {
         let (key, cx) = (self.key(wire, Operation::GetVersion)?, Cx::new(deadline));
         let cas = self.cas(Operation::GetVersion)?;
-        within(deadline, Operation::GetVersion, cas.get_version(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::GetVersion, cas.get_version(Key::from_wire(&key), &cx)).await
     }
 
     pub(crate) async fn set_if(
@@ -179,7 +231,7 @@ impl Tier {
     ) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::SetIf)?, Cx::new(deadline));
         let set = self.cas(Operation::SetIf)?.set_if(Key::from_wire(&key), stored, self.ttl(ttl), Some(expect), &cx);
-        within(deadline, Operation::SetIf, set).await
+        self.exchange(deadline, Operation::SetIf, set).await
     }
 
     fn cas(&self, operation: Operation) -> Result<&dyn Cas, BackendError> {
@@ -200,13 +252,13 @@ impl Tier {
     ) -> Result<Page, BackendError> {
         let cx = Cx::new(deadline);
         let scan = self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Scan))?;
-        within(deadline, Operation::Scan, scan.next(prefix, cursor, max, &cx)).await
+        self.exchange(deadline, Operation::Scan, scan.next(prefix, cursor, max, &cx)).await
     }
 
     pub(crate) async fn read(&self, id: &[u8], deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
         let cx = Cx::new(deadline);
         let scan = self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Read))?;
-        within(deadline, Operation::Read, scan.read(id, &cx)).await
+        self.exchange(deadline, Operation::Read, scan.read(id, &cx)).await
     }
 
     /// Removes everything with a prefix, where the store can; `None` if it cannot tell keys apart.
@@ -215,7 +267,7 @@ impl Tier {
             return Ok(None);
         };
         let cx = Cx::new(deadline);
-        match within(deadline, Operation::Clear, clear.clear(prefix, &cx)).await {
+        match self.exchange(deadline, Operation::Clear, clear.clear(prefix, &cx)).await {
             Err(error) if error.kind() == Kind::Unsupported => Ok(None),
             answer => answer.map(Some),
         }
