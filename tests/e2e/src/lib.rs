@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod harness;
+pub mod peers;
 pub mod values;
 
 use std::fs::Permissions;

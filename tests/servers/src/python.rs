@@ -89,8 +89,7 @@ pub fn command(arguments: &[&str]) -> Command {
             command.env_remove(&*name);
         }
     }
-    // No compiled copies among the sources.
-    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(root().join("tests/interop/peer.py")).args(arguments);
+    command.arg(root().join("tests/interop/peer.py")).args(arguments);
     command
 }
 

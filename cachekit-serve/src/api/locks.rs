@@ -1,0 +1,60 @@
+//! Locks: leases of the store, under an id that only the holder knows.
+
+use axum::http::header::HeaderName;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Call, done, json, within};
+use crate::refusal::Refusal;
+
+const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
+
+/// Longest lease, milliseconds. A holder that needs longer takes it again.
+const MAX_HOLD_MS: u64 = 3_600_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    timeout_ms: u64,
+}
+
+/// Takes the lock of a key: its id, or null if another has it. Never waits.
+pub(super) async fn lock(mut call: Call) -> Result<Response, Refusal> {
+    let named = call.named()?;
+    let form = "a lock is asked for as {\"timeout_ms\": MILLISECONDS}, 1 to 3600000";
+    let asked: Asked = call.read_json(form).await?;
+    if !(1..=MAX_HOLD_MS).contains(&asked.timeout_ms) {
+        return Err(Refusal::json(form));
+    }
+    let (backend, cx) = (&call.api.backend, call.cx());
+    let locks = backend.locks().ok_or(Refusal::no_locks())?;
+    let id = fresh_id()?;
+    let taken = within(&cx, locks.lock(named.key(), id.as_bytes(), asked.timeout_ms, &cx)).await?;
+    Ok(json(&json!({ "lock_id": taken.then_some(id) }), call.room))
+}
+
+/// Gives the lock back.
+pub(super) async fn unlock(call: Call) -> Result<Response, Refusal> {
+    let named = call.named()?;
+    let refuse =
+        || Refusal::new(axum::http::StatusCode::BAD_REQUEST, "lock_id", "X-CacheKit-Lock-Id names the lock, once");
+    let mut ids = call.head.headers.get_all(LOCK_ID).iter();
+    let (Some(id), None) = (ids.next(), ids.next()) else { return Err(refuse()) };
+    if id.is_empty() || id.len() > 128 {
+        return Err(refuse());
+    }
+    let (backend, cx) = (&call.api.backend, call.cx());
+    let locks = backend.locks().ok_or(Refusal::no_locks())?;
+    match within(&cx, locks.unlock(named.key(), id.as_bytes(), &cx)).await? {
+        true => Ok(done()),
+        false => Err(Refusal::miss()),
+    }
+}
+
+/// 128 random bits, so that nobody gives back a lock that is not theirs.
+fn fresh_id() -> Result<String, Refusal> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|_| Refusal::busy())?;
+    Ok(format!("{:032x}", u128::from_le_bytes(random)))
+}
