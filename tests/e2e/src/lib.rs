@@ -5,7 +5,6 @@
 
 pub mod artifacts;
 pub mod harness;
-pub mod peers;
 pub mod values;
 
 use std::fs::Permissions;

@@ -8,9 +8,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachekit_backend_file::{FileBackend, FileConfig};
 use cachekit_core::blocking::wait;
-use cachekit_e2e::peers::file_peer;
 use cachekit_e2e::{Place, artifacts, output};
 use cachekit_plugin::{Backend, Cx, HostServices, Key, Open, Ttl};
+use cachekit_test_servers::python::peer;
+use serde_json::{Value as Json, json};
+
+/// One verb of the peer on the raw entries of a directory.
+fn raw(verb: &str, dir: &str, arguments: &[&str]) -> Json {
+    let (verb, place) = (format!("raw-{verb}"), format!("file:{dir}"));
+    peer(&[&[&*verb, &place], arguments].concat())
+}
 
 #[test]
 fn a_directory_is_shared_with_python() {
@@ -27,21 +34,21 @@ fn a_directory_is_shared_with_python() {
     };
 
     // Python writes, we read.
-    assert_eq!(file_peer(&[dir, "set", "users:get_user:1", "68656c6c6f", "600"]), "ok");
+    assert_eq!(raw("set", dir, &["users:get_user:1", "68656c6c6f", "--ttl", "600"])["ok"], true);
     assert_eq!(get("users:get_user:1").as_deref(), Some(&b"hello"[..]));
-    assert_eq!(file_peer(&[dir, "set", "zażółć", "00ff"]), "ok");
+    assert_eq!(raw("set", dir, &["zażółć", "00ff"])["ok"], true);
     assert_eq!(get("zażółć").as_deref(), Some(&b"\x00\xff"[..]));
 
     // We write, Python reads.
     set("ours", b"\x01\x02", Ttl::Never);
     set("with a life", b"", Ttl::from_ms(600_000).unwrap());
-    assert_eq!(file_peer(&[dir, "get", "ours"]), "0102");
-    assert_eq!(file_peer(&[dir, "get", "with a life"]), "empty");
+    assert_eq!(raw("get", dir, &["ours"])["hex"], "0102");
+    assert_eq!(raw("get", dir, &["with a life"]), json!({ "hit": true, "hex": "" }));
 
     // Deletions are seen on both sides.
     assert!(wait(async { backend.delete(Key::from_wire(b"users:get_user:1"), &cx()).await }).unwrap());
-    assert_eq!(file_peer(&[dir, "get", "users:get_user:1"]), "miss");
-    assert_eq!(file_peer(&[dir, "del", "ours"]), "True");
+    assert_eq!(raw("get", dir, &["users:get_user:1"])["hit"], false);
+    assert_eq!(raw("del", dir, &["ours"])["deleted"], true);
     assert_eq!(get("ours"), None);
 }
 
@@ -50,15 +57,15 @@ fn the_program_and_python_read_each_others_raw_entries() {
     let place = Place::new();
     let dir = place.path().join("store");
     let dir = dir.to_str().unwrap();
-    let raw = |arguments: &[&str]| {
+    let ours = |arguments: &[&str]| {
         let mut program = Command::new(artifacts::program());
         program.env_clear().env("HOME", place.path()).args(["--backend", &format!("file://{dir}"), "raw"]);
         String::from_utf8(output(program.args(arguments)).stdout).unwrap().trim().to_owned()
     };
-    raw(&["set", "--hex", "--ttl", "10m", "ns:app:k", "c0ffee"]);
-    assert_eq!(file_peer(&[dir, "get", "ns:app:k"]), "c0ffee");
-    assert_eq!(file_peer(&[dir, "set", "py:k", "00ff10", "600"]), "ok");
-    assert_eq!(raw(&["get", "--hex", "py:k"]), "00ff10");
-    raw(&["del", "py:k"]);
-    assert_eq!(file_peer(&[dir, "exists", "py:k"]), "False");
+    ours(&["set", "--hex", "--ttl", "10m", "ns:app:k", "c0ffee"]);
+    assert_eq!(raw("get", dir, &["ns:app:k"])["hex"], "c0ffee");
+    assert_eq!(raw("set", dir, &["py:k", "00ff10", "--ttl", "600"])["ok"], true);
+    assert_eq!(ours(&["get", "--hex", "py:k"]), "00ff10");
+    ours(&["del", "py:k"]);
+    assert_eq!(raw("exists", dir, &["py:k"])["exists"], false);
 }

@@ -89,7 +89,8 @@ pub fn command(arguments: &[&str]) -> Command {
             command.env_remove(&*name);
         }
     }
-    command.arg(root().join("tests/interop/peer.py")).args(arguments);
+    // No compiled copies among the sources.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(root().join("tests/interop/peer.py")).args(arguments);
     command
 }
 
