@@ -60,8 +60,17 @@
 // Id of `CkConfigSchemaV1`.
 #define CK_ID_CONFIG_SCHEMA "unstable.cachekit.config-schema/1"
 
+// Id of `CkWatchV1`.
+#define CK_ID_WATCH "unstable.cachekit.watch/1"
+
+// Id of `CkFreshnessV1`.
+#define CK_ID_FRESHNESS "unstable.cachekit.freshness/1"
+
 // Id of `CkHostEventV1`, asked of the *host*.
 #define CK_ID_HOST_EVENT "unstable.cachekit.host.event/1"
+
+// Id of `CkHostActivityV1`, asked of the *host*.
+#define CK_ID_HOST_ACTIVITY "unstable.cachekit.host.activity/1"
 
 // The default name of the exported entry function. Rust plugins append their crate name, so that two of them can be
 // linked into one program; the identity note says which name a library uses.
@@ -240,6 +249,16 @@
 // `CkOp.kind`: prefix in `key` → count in `CkOut.num`.
 #define CK_OP_CLEAR 18
 
+// `CkOp.kind`: prefix in `key`, number of the watch in `num`. Ended by `CkWatchV1.unwatch`.
+#define CK_OP_WATCH 19
+
+// `CkOp.kind`: `key` → `CkOut.buf`, `CK_DATED_*` in `CkOut.flags`, milliseconds or `CK_FRESH_UNKNOWN` in
+// `CkOut.num`.
+#define CK_OP_GET_DATED 20
+
+// `CkOp.kind`: `key`, `val`, `ttl_ms`, stale window in `num`.
+#define CK_OP_SET_STALE 21
+
 // Log levels.
 #define CK_LOG_ERROR 1
 
@@ -261,14 +280,23 @@
 // `CkHostEventV1.emit`: anything may have changed.
 #define CK_EVENT_EVERYTHING 2
 
-// `CkHostEventV1.emit`: changes can no longer be told.
+// `CkHostEventV1.emit`: changes can no longer be told; this watch is over.
 #define CK_EVENT_LOST 3
+
+// In `CkActivity.flags`: there is an in-process tier.
+#define CK_ACTIVITY_L1 1
+
+// In `CkFreshnessV1`: past its life, inside its stale window.
+#define CK_DATED_STALE 1
+
+// In `CkFreshnessV1`: the store did not say for how long the value may be kept.
+#define CK_FRESH_UNKNOWN UINT64_MAX
 
 // Hosts accept exactly their own.
 #define CK_ABI_MAJOR 1
 
 // While ids are `unstable.`, also the number of the draft: hosts then accept exactly their own.
-#define CK_ABI_MINOR 0
+#define CK_ABI_MINOR 1
 
 // Type of that note.
 #define CK_NOTE_TYPE 1
@@ -294,14 +322,6 @@ typedef struct {
     // Longer lives are shortened to this, milliseconds; `CK_TTL_NEVER`: no ceiling.
     uint64_t ttl_max_ms;
 } CkLimits;
-
-// Where `get_into` puts the bytes it found.
-typedef struct {
-    // Handed to `put`.
-    void *user;
-    // Copies the bytes it is given.
-    void (*put)(void *user, const uint8_t *ptr, size_t len);
-} CkSink;
 
 // Borrowed bytes. `ptr` may be NULL or dangling when `len` is 0.
 typedef struct {
@@ -360,8 +380,6 @@ typedef struct {
     int32_t (*limits)(void *inst, CkLimits *out);
     // `CK_OK` with `out` filled, or `CK_NO`.
     int32_t (*get)(void *inst, CkSlice key, const CkCallOpt *opt, CkBuf *out, CkError *err);
-    // As `get`, but hands the bytes to `sink`, once, during the call: cheaper for small values.
-    int32_t (*get_into)(void *inst, CkSlice key, const CkCallOpt *opt, const CkSink *sink, CkError *err);
     // Stores borrowed bytes. `ttl_ms` ≥ 1, or `CK_TTL_NEVER`.
     int32_t (*set)(void *inst, CkSlice key, CkSlice val, uint64_t ttl_ms, const CkCallOpt *opt, CkError *err);
     // As `set`; the plugin may keep the buffer by filling `*val` with zeros.
@@ -423,6 +441,8 @@ typedef struct {
     CkBuf *val;
     // Life or hold, milliseconds.
     uint64_t ttl_ms;
+    // Number of a watch, or a stale window in milliseconds.
+    uint64_t num;
     // Expected version, or NULL.
     const CkVersion *version;
     // Elements of a batch, or room for a page.
@@ -437,8 +457,8 @@ typedef struct {
 typedef struct {
     // `sizeof(CkOut)`, set by the host.
     uint32_t struct_size;
-    // 0.
-    uint32_t reserved;
+    // `CK_DATED_*`, else 0.
+    uint32_t flags;
     // Value, JSON or cursor.
     CkBuf buf;
     // Count or milliseconds.
@@ -512,9 +532,36 @@ typedef struct {
     uint32_t struct_size;
     // 0.
     uint32_t flags;
-    // Tells of a change. Never waits.
-    void (*emit)(void *host, uint32_t kind, CkSlice key);
+    // Tells the watch numbered `watch` of a change, from any thread; `key` is empty but for `CK_EVENT_CHANGED`. Does
+    // not wait. An event of a watch that the host has ended, or never began, is dropped. A kind that the host does not
+    // know is taken as `CK_EVENT_EVERYTHING`.
+    void (*emit)(void *host, uint64_t watch, uint32_t kind, CkSlice key);
 } CkHostEventV1;
+
+// What the cache above an instance did so far.
+typedef struct {
+    // `sizeof(CkActivity)`, set by the plugin before the call.
+    uint32_t struct_size;
+    // `CK_ACTIVITY_*`.
+    uint32_t flags;
+    // Values served from the process.
+    uint64_t l1_hits;
+    // Values found in the store.
+    uint64_t l2_hits;
+    // Keys found in neither.
+    uint64_t misses;
+} CkActivity;
+
+// The table behind `CK_ID_HOST_ACTIVITY`: for stores that are told of the cache above them
+// with each request. Frozen.
+typedef struct {
+    // `sizeof(CkHostActivityV1)`.
+    uint32_t struct_size;
+    // 0.
+    uint32_t flags;
+    // `CK_OK` with `out` filled, or `CK_NO` as long as no cache stands above the instance.
+    int32_t (*read)(void *host, CkActivity *out);
+} CkHostActivityV1;
 
 // The table behind `CK_ID_BATCH`: several keys in one exchange. Frozen.
 //
@@ -605,6 +652,50 @@ typedef struct {
     // Removes what begins with `prefix`; their number in `out_removed`.
     int32_t (*clear)(void *inst, CkSlice prefix, const CkCallOpt *opt, uint64_t *out_removed, CkError *err);
 } CkClearV1;
+
+// The table behind `CK_ID_WATCH`: telling of changes by others, through
+// `CkHostEventV1`. Frozen.
+//
+// A watch is known by a number, which the host chooses, so that an event may come before `watch` has returned. No number
+// is used twice with one instance.
+typedef struct {
+    // `sizeof(CkWatchV1)`.
+    uint32_t struct_size;
+    // 0.
+    uint32_t flags;
+    // Begins the watch numbered `watch` over keys that begin with `prefix` (empty: all). `CK_OK` once the store has
+    // confirmed: every change by another writer that happens later is told, or `CK_EVENT_LOST` is, within two seconds
+    // also where a connection died without a word. What this instance writes itself is not told. Without `CK_OK` there is
+    // no watch.
+    int32_t (*watch)(void *inst, CkSlice prefix, uint64_t watch, const CkCallOpt *opt, CkError *err);
+    // Ends it, also one that was lost. Never waits. Hosts drop events that come later.
+    void (*unwatch)(void *inst, uint64_t watch);
+} CkWatchV1;
+
+// The table behind `CK_ID_FRESHNESS`: a stale window beside the life of an entry. Frozen.
+typedef struct {
+    // `sizeof(CkFreshnessV1)`.
+    uint32_t struct_size;
+    // 0.
+    uint32_t flags;
+    // As `get`, but also returns what is stale. `out_flags`: `CK_DATED_*`; `out_fresh_ms`: milliseconds for which the
+    // value may be kept elsewhere, or `CK_FRESH_UNKNOWN`; 0: it may not.
+    int32_t (*get_dated)(void *inst,
+                         CkSlice key,
+                         const CkCallOpt *opt,
+                         CkBuf *out,
+                         uint32_t *out_flags,
+                         uint64_t *out_fresh_ms,
+                         CkError *err);
+    // As `set`; for `stale_ms` (≥ 1) after its life the entry may still be handed out as stale.
+    int32_t (*set_stale)(void *inst,
+                         CkSlice key,
+                         CkSlice val,
+                         uint64_t ttl_ms,
+                         uint64_t stale_ms,
+                         const CkCallOpt *opt,
+                         CkError *err);
+} CkFreshnessV1;
 
 // The table behind `CK_ID_CONFIG_SCHEMA`: what options `create` takes. Frozen.
 typedef struct {

@@ -45,17 +45,6 @@ pub struct CkLimits {
     pub ttl_max_ms: u64,
 }
 
-/// Where `get_into` puts the bytes it found.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
-pub struct CkSink {
-    /// Handed to `put`.
-    pub user: *mut c_void,
-    /// Copies the bytes it is given.
-    pub put: unsafe extern "C" fn(user: *mut c_void, ptr: *const u8, len: usize),
-}
-
 /// The table behind [`CK_ID_BACKEND`](crate::CK_ID_BACKEND). Frozen.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -73,14 +62,6 @@ pub struct CkBackendV1 {
         key: CkSlice,
         opt: *const CkCallOpt,
         out: *mut CkBuf,
-        err: *mut CkError,
-    ) -> i32,
-    /// As `get`, but hands the bytes to `sink`, once, during the call: cheaper for small values.
-    pub get_into: unsafe extern "C" fn(
-        inst: *mut c_void,
-        key: CkSlice,
-        opt: *const CkCallOpt,
-        sink: *const CkSink,
         err: *mut CkError,
     ) -> i32,
     /// Stores borrowed bytes. `ttl_ms` ≥ 1, or `CK_TTL_NEVER`.

@@ -44,6 +44,13 @@ pub const CK_OP_SCAN: u32 = 16;
 pub const CK_OP_READ: u32 = 17;
 /// [`CkOp::kind`]: prefix in `key` → count in [`CkOut::num`].
 pub const CK_OP_CLEAR: u32 = 18;
+/// [`CkOp::kind`]: prefix in `key`, number of the watch in `num`. Ended by [`CkWatchV1::unwatch`](crate::CkWatchV1).
+pub const CK_OP_WATCH: u32 = 19;
+/// [`CkOp::kind`]: `key` → [`CkOut::buf`], `CK_DATED_*` in [`CkOut::flags`], milliseconds or `CK_FRESH_UNKNOWN` in
+/// [`CkOut::num`].
+pub const CK_OP_GET_DATED: u32 = 20;
+/// [`CkOp::kind`]: `key`, `val`, `ttl_ms`, stale window in `num`.
+pub const CK_OP_SET_STALE: u32 = 21;
 
 /// One operation. All pointers are valid during `start` only, except `items`, which lives with its keys until `drop_op`
 /// returns.
@@ -63,6 +70,8 @@ pub struct CkOp {
     pub val: *mut CkBuf,
     /// Life or hold, milliseconds.
     pub ttl_ms: u64,
+    /// Number of a watch, or a stale window in milliseconds.
+    pub num: u64,
     /// Expected version, or NULL.
     pub version: *const CkVersion,
     /// Elements of a batch, or room for a page.
@@ -80,8 +89,8 @@ pub struct CkOp {
 pub struct CkOut {
     /// `sizeof(CkOut)`, set by the host.
     pub struct_size: u32,
-    /// 0.
-    pub reserved: u32,
+    /// `CK_DATED_*`, else 0.
+    pub flags: u32,
     /// Value, JSON or cursor.
     pub buf: CkBuf,
     /// Count or milliseconds.

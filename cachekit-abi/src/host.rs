@@ -48,7 +48,7 @@ pub struct CkHostV1 {
 pub const CK_EVENT_CHANGED: u32 = 1;
 /// [`CkHostEventV1::emit`]: anything may have changed.
 pub const CK_EVENT_EVERYTHING: u32 = 2;
-/// [`CkHostEventV1::emit`]: changes can no longer be told.
+/// [`CkHostEventV1::emit`]: changes can no longer be told; this watch is over.
 pub const CK_EVENT_LOST: u32 = 3;
 
 /// The table behind [`CK_ID_HOST_EVENT`](crate::CK_ID_HOST_EVENT): a store tells of changes by others. Frozen.
@@ -60,6 +60,42 @@ pub struct CkHostEventV1 {
     pub struct_size: u32,
     /// 0.
     pub flags: u32,
-    /// Tells of a change. Never waits.
-    pub emit: unsafe extern "C" fn(host: *mut c_void, kind: u32, key: CkSlice),
+    /// Tells the watch numbered `watch` of a change, from any thread; `key` is empty but for `CK_EVENT_CHANGED`. Does
+    /// not wait. An event of a watch that the host has ended, or never began, is dropped. A kind that the host does not
+    /// know is taken as `CK_EVENT_EVERYTHING`.
+    pub emit: unsafe extern "C" fn(host: *mut c_void, watch: u64, kind: u32, key: CkSlice),
+}
+
+/// In [`CkActivity::flags`]: there is an in-process tier.
+pub const CK_ACTIVITY_L1: u32 = 1;
+
+/// What the cache above an instance did so far.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkActivity {
+    /// `sizeof(CkActivity)`, set by the plugin before the call.
+    pub struct_size: u32,
+    /// `CK_ACTIVITY_*`.
+    pub flags: u32,
+    /// Values served from the process.
+    pub l1_hits: u64,
+    /// Values found in the store.
+    pub l2_hits: u64,
+    /// Keys found in neither.
+    pub misses: u64,
+}
+
+/// The table behind [`CK_ID_HOST_ACTIVITY`](crate::CK_ID_HOST_ACTIVITY): for stores that are told of the cache above them
+/// with each request. Frozen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkHostActivityV1 {
+    /// `sizeof(CkHostActivityV1)`.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// `CK_OK` with `out` filled, or `CK_NO` as long as no cache stands above the instance.
+    pub read: unsafe extern "C" fn(host: *mut c_void, out: *mut CkActivity) -> i32,
 }

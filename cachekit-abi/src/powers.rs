@@ -178,6 +178,71 @@ pub struct CkClearV1 {
     ) -> i32,
 }
 
+/// The table behind [`CK_ID_WATCH`](crate::CK_ID_WATCH): telling of changes by others, through
+/// [`CkHostEventV1`](crate::CkHostEventV1). Frozen.
+///
+/// A watch is known by a number, which the host chooses, so that an event may come before `watch` has returned. No number
+/// is used twice with one instance.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkWatchV1 {
+    /// `sizeof(CkWatchV1)`.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// Begins the watch numbered `watch` over keys that begin with `prefix` (empty: all). `CK_OK` once the store has
+    /// confirmed: every change by another writer that happens later is told, or `CK_EVENT_LOST` is, within two seconds
+    /// also where a connection died without a word. What this instance writes itself is not told. Without `CK_OK` there is
+    /// no watch.
+    pub watch: unsafe extern "C" fn(
+        inst: *mut c_void,
+        prefix: CkSlice,
+        watch: u64,
+        opt: *const CkCallOpt,
+        err: *mut CkError,
+    ) -> i32,
+    /// Ends it, also one that was lost. Never waits. Hosts drop events that come later.
+    pub unwatch: unsafe extern "C" fn(inst: *mut c_void, watch: u64),
+}
+
+/// In [`CkFreshnessV1`]: past its life, inside its stale window.
+pub const CK_DATED_STALE: u32 = 1;
+/// In [`CkFreshnessV1`]: the store did not say for how long the value may be kept.
+pub const CK_FRESH_UNKNOWN: u64 = u64::MAX;
+
+/// The table behind [`CK_ID_FRESHNESS`](crate::CK_ID_FRESHNESS): a stale window beside the life of an entry. Frozen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkFreshnessV1 {
+    /// `sizeof(CkFreshnessV1)`.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// As `get`, but also returns what is stale. `out_flags`: `CK_DATED_*`; `out_fresh_ms`: milliseconds for which the
+    /// value may be kept elsewhere, or `CK_FRESH_UNKNOWN`; 0: it may not.
+    pub get_dated: unsafe extern "C" fn(
+        inst: *mut c_void,
+        key: CkSlice,
+        opt: *const CkCallOpt,
+        out: *mut CkBuf,
+        out_flags: *mut u32,
+        out_fresh_ms: *mut u64,
+        err: *mut CkError,
+    ) -> i32,
+    /// As `set`; for `stale_ms` (≥ 1) after its life the entry may still be handed out as stale.
+    pub set_stale: unsafe extern "C" fn(
+        inst: *mut c_void,
+        key: CkSlice,
+        val: CkSlice,
+        ttl_ms: u64,
+        stale_ms: u64,
+        opt: *const CkCallOpt,
+        err: *mut CkError,
+    ) -> i32,
+}
+
 /// The table behind [`CK_ID_CONFIG_SCHEMA`](crate::CK_ID_CONFIG_SCHEMA): what options `create` takes. Frozen.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

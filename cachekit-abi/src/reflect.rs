@@ -44,7 +44,7 @@ pub struct CkReflectEntry {
 }
 
 /// The layouts that this build of the crate has, by capability. The first entries are those without which nothing works.
-pub fn layouts() -> [CkLayout; 12] {
+pub fn layouts() -> [CkLayout; 16] {
     const fn of<T: StableAbi>(id: &'static str) -> CkLayout {
         CkLayout { id, layout: T::LAYOUT }
     }
@@ -60,6 +60,10 @@ pub fn layouts() -> [CkLayout; 12] {
         of::<CkCasV1>(CK_ID_CAS),
         of::<CkScanV1>(CK_ID_SCAN),
         of::<CkClearV1>(CK_ID_CLEAR),
+        of::<CkWatchV1>(CK_ID_WATCH),
+        of::<CkFreshnessV1>(CK_ID_FRESHNESS),
         of::<CkConfigSchemaV1>(CK_ID_CONFIG_SCHEMA),
+        of::<CkHostEventV1>(CK_ID_HOST_EVENT),
+        of::<CkHostActivityV1>(CK_ID_HOST_ACTIVITY),
     ]
 }

@@ -10,7 +10,7 @@ pub const CK_MAGIC: u64 = u64::from_le_bytes(*b"CACHEKT1");
 /// Hosts accept exactly their own.
 pub const CK_ABI_MAJOR: u16 = 1;
 /// While ids are `unstable.`, also the number of the draft: hosts then accept exactly their own.
-pub const CK_ABI_MINOR: u16 = 0;
+pub const CK_ABI_MINOR: u16 = 1;
 
 /// Id of [`CkBackendV1`](crate::CkBackendV1): the one capability a plugin must have.
 pub const CK_ID_BACKEND: &str = "unstable.cachekit.backend/1";
@@ -30,8 +30,14 @@ pub const CK_ID_SCAN: &str = "unstable.cachekit.scan/1";
 pub const CK_ID_CLEAR: &str = "unstable.cachekit.clear/1";
 /// Id of [`CkConfigSchemaV1`](crate::CkConfigSchemaV1).
 pub const CK_ID_CONFIG_SCHEMA: &str = "unstable.cachekit.config-schema/1";
+/// Id of [`CkWatchV1`](crate::CkWatchV1).
+pub const CK_ID_WATCH: &str = "unstable.cachekit.watch/1";
+/// Id of [`CkFreshnessV1`](crate::CkFreshnessV1).
+pub const CK_ID_FRESHNESS: &str = "unstable.cachekit.freshness/1";
 /// Id of [`CkHostEventV1`](crate::CkHostEventV1), asked of the *host*.
 pub const CK_ID_HOST_EVENT: &str = "unstable.cachekit.host.event/1";
+/// Id of [`CkHostActivityV1`](crate::CkHostActivityV1), asked of the *host*.
+pub const CK_ID_HOST_ACTIVITY: &str = "unstable.cachekit.host.activity/1";
 
 /// Asked of a *plugin*: a table of abi_stable layouts, for hosts and plugins built with exactly that abi_stable.
 pub const CK_ID_REFLECT: &str = "cachekit.reflect.abi_stable/0.11.3";

@@ -49,6 +49,7 @@ impl<'a> AsyncCall<'a> {
             aux: raw::slice_of(&request.aux),
             val: value.as_mut().map_or(std::ptr::null_mut(), |value: &mut CkBuf| value),
             ttl_ms: request.ttl_ms,
+            num: request.num,
             version: request.expect.as_ref().map_or(std::ptr::null(), std::ptr::from_ref),
             items: request.items.as_mut_ptr(),
             items_len: request.items.len(),
@@ -120,6 +121,7 @@ impl Future for AsyncCall<'_> {
                 Ok(Outcome {
                     status,
                     bytes: bytes?,
+                    flags: out.flags,
                     num: out.num,
                     version: raw::version_of(out.version),
                     items: std::mem::replace(&mut this.request.items, crate::request::Items::none()),

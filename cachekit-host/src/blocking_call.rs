@@ -73,6 +73,25 @@ pub(crate) fn run(inner: &Inner, mut request: Request<'_>) -> Result<Outcome, Ba
             }
             abi::CK_OP_READ => (tables.scan.ok_or_else(unsupported)?.read)(inst, key, &opt, &mut out.buf, &mut err),
             abi::CK_OP_CLEAR => (tables.clear.ok_or_else(unsupported)?.clear)(inst, key, &opt, &mut out.num, &mut err),
+            abi::CK_OP_WATCH => (tables.watch.ok_or_else(unsupported)?.watch)(inst, key, request.num, &opt, &mut err),
+            abi::CK_OP_GET_DATED => (tables.freshness.ok_or_else(unsupported)?.get_dated)(
+                inst,
+                key,
+                &opt,
+                &mut out.buf,
+                &mut out.flags,
+                &mut out.num,
+                &mut err,
+            ),
+            abi::CK_OP_SET_STALE => (tables.freshness.ok_or_else(unsupported)?.set_stale)(
+                inst,
+                key,
+                raw::slice_of(&value),
+                request.ttl_ms,
+                request.num,
+                &opt,
+                &mut err,
+            ),
             _ => return Err(unsupported()),
         }
     };
@@ -81,7 +100,8 @@ pub(crate) fn run(inner: &Inner, mut request: Request<'_>) -> Result<Outcome, Ba
         let bytes = buffer(&mut out.buf, inner.max_bytes(operation), operation);
         let status = status(code, err, operation)?;
         debug_assert!(status == CK_OK || status == CK_NO);
-        Ok(Outcome { status, bytes: bytes?, num: out.num, version: raw::version_of(out.version), items: request.items })
+        let version = raw::version_of(out.version);
+        Ok(Outcome { status, bytes: bytes?, flags: out.flags, num: out.num, version, items: request.items })
     }
 }
 

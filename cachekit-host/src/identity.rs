@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_identity_is_read_with_its_padding() {
-        let note = br#"{"id":"a.b","version":"1.0.0","abi":"1.0","panic":"unwind","entry":"e_x"}   "#;
+        let note = br#"{"id":"a.b","version":"1.0.0","abi":"1.1","panic":"unwind","entry":"e_x"}   "#;
         assert_eq!(Identity::parse(note).unwrap().id, "a.b");
     }
 
@@ -99,9 +99,9 @@ mod tests {
             &b""[..],
             b"{}",
             b"\xff\xfe",
-            br#"{"id":"","version":"1","abi":"1.0","panic":"unwind","entry":"e"}"#,
-            br#"{"id":"a b","version":"1","abi":"1.0","panic":"unwind","entry":"e"}"#,
-            br#"{"id":"a\u001b[31m","version":"1","abi":"1.0","panic":"unwind","entry":"e"}"#,
+            br#"{"id":"","version":"1","abi":"1.1","panic":"unwind","entry":"e"}"#,
+            br#"{"id":"a b","version":"1","abi":"1.1","panic":"unwind","entry":"e"}"#,
+            br#"{"id":"a\u001b[31m","version":"1","abi":"1.1","panic":"unwind","entry":"e"}"#,
         ] {
             assert!(Identity::parse(note).is_err(), "{}", String::from_utf8_lossy(note));
         }

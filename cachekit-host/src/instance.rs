@@ -4,6 +4,7 @@
 //! error of that call; after [`MAX_PANICS`] of them the instance is not called any more.
 
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,15 +14,16 @@ use bytes::Bytes;
 use cachekit_abi::{self as abi, CK_BACKEND_FAST, CK_OK, CkLimits};
 use cachekit_plugin::blocking::Pool;
 use cachekit_plugin::{
-    Answers, Backend, BackendError, Batch, Cas, Clear, Cx, Enumerates, Expiry, Fut, Health, Key, KeyBytes, Kind,
-    Limits, Locks, Operation, Page, Retry, Scan, SetItem, Ttl, Version, raw, ready,
+    Answers, Backend, BackendError, Batch, Cas, Clear, Cx, Dated, Enumerates, Expiry, Freshness, Fut, Health, Key,
+    KeyBytes, Kind, Limits, Locks, Operation, Page, Retry, Scan, SetItem, Ttl, Version, Watch, WatchGuard, WatchSink,
+    raw, ready,
 };
 
 use crate::async_call::AsyncCall;
 use crate::blocking_call;
 use crate::library::Library;
 use crate::request::{InstancePtr, Items, Outcome, Request};
-use crate::services::ServiceTable;
+use crate::services::{Registration, ServiceTable};
 use crate::tables::Tables;
 
 /// Panics after which an instance is left alone: one may be bad luck, three are a habit.
@@ -40,7 +42,7 @@ pub(crate) struct Inner {
     limits: Limits,
     panics: AtomicU32,
     /// Dropped after `destroy`, because the plugin may log while it ends.
-    _services: ServiceTable,
+    services: ServiceTable,
 }
 
 impl Inner {
@@ -51,7 +53,7 @@ impl Inner {
         limits: Limits,
         services: ServiceTable,
     ) -> Self {
-        Self { library, ptr, tables, limits, panics: AtomicU32::new(0), _services: services }
+        Self { library, ptr, tables, limits, panics: AtomicU32::new(0), services }
     }
 
     /// Most bytes an operation may return.
@@ -263,6 +265,14 @@ impl Backend for Instance {
     fn clear(&self) -> Option<&dyn Clear> {
         self.inner.tables.clear.map(|_| self as &dyn Clear)
     }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.inner.tables.watch.map(|_| self as &dyn Watch)
+    }
+
+    fn freshness(&self) -> Option<&dyn Freshness> {
+        self.inner.tables.freshness.map(|_| self as &dyn Freshness)
+    }
 }
 
 impl Batch for Instance {
@@ -367,6 +377,61 @@ impl Scan for Instance {
 impl Clear for Instance {
     fn clear<'a>(&'a self, prefix: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, u64> {
         self.call(Request::new(Operation::Clear, abi::CK_OP_CLEAR, prefix, cx), cx, |_, outcome| Ok(outcome.num))
+    }
+}
+
+impl Watch for Instance {
+    fn watch<'a>(&'a self, prefix: &'a [u8], sink: Arc<dyn WatchSink>, cx: &'a Cx<'a>) -> Fut<'a, WatchGuard> {
+        let registration = self.inner.services.register(sink);
+        let request = Request::new(Operation::Watch, abi::CK_OP_WATCH, prefix, cx).num(registration.number);
+        let inner = Arc::clone(&self.inner);
+        self.call(request, cx, move |_, outcome| match outcome.status {
+            CK_OK => Ok(WatchGuard::new(Watching { registration: Some(registration), inner })),
+            _ => Err(BackendError::new(Kind::Internal, Operation::Watch, "the plugin answered no to a watch")),
+        })
+    }
+}
+
+/// A watch that the plugin has begun.
+struct Watching {
+    registration: Option<Registration>,
+    inner: Arc<Inner>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // First the end on this side: whatever the plugin does, nothing is told any more once this has returned.
+        let number = self.registration.take().map(|registration| registration.number);
+        if let (Some(number), Some(table)) = (number, self.inner.tables.watch) {
+            // SAFETY: the instance is alive as long as `inner`; the table was checked.
+            unsafe { (table.unwatch)(self.inner.ptr.0, number) };
+        }
+    }
+}
+
+impl Freshness for Instance {
+    fn get_dated<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Dated>> {
+        let request = Request::new(Operation::GetDated, abi::CK_OP_GET_DATED, key.as_bytes(), cx);
+        self.call(request, cx, |_, outcome| {
+            Ok((outcome.status == CK_OK).then(|| Dated {
+                value: outcome.bytes,
+                stale: outcome.flags & abi::CK_DATED_STALE != 0,
+                fresh_for_ms: (outcome.num != abi::CK_FRESH_UNKNOWN).then_some(outcome.num),
+            }))
+        })
+    }
+
+    fn set_stale<'a>(
+        &'a self,
+        key: Key<'a>,
+        value: Bytes,
+        ttl: Ttl,
+        stale_ms: NonZeroU64,
+        cx: &'a Cx<'a>,
+    ) -> Fut<'a, ()> {
+        let request = Request::new(Operation::SetStale, abi::CK_OP_SET_STALE, key.as_bytes(), cx);
+        let request = request.value(value).ttl_ms(raw::ttl_ms(ttl)).num(stale_ms.get());
+        self.call(request, cx, |_, outcome| stored(outcome.status))
     }
 }
 

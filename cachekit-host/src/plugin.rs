@@ -144,6 +144,8 @@ impl Plugin {
             ("cas", native(tables.cas.is_some(), Support::Absent)),
             ("scan", native(tables.scan.is_some(), Support::Absent)),
             ("clear", native(tables.clear.is_some(), native(tables.scan.is_some(), Support::Absent).emulated())),
+            ("watch", native(tables.watch.is_some(), Support::Absent)),
+            ("freshness", native(tables.freshness.is_some(), Support::Absent)),
             ("config-schema", native(schema.is_some(), Support::Absent)),
         ])
     }

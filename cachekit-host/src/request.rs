@@ -19,6 +19,7 @@ pub(crate) struct Request<'a> {
     pub(crate) aux: Cow<'a, [u8]>,
     pub(crate) value: Option<Bytes>,
     pub(crate) ttl_ms: u64,
+    pub(crate) num: u64,
     pub(crate) expect: Option<CkVersion>,
     pub(crate) items: Items,
     deadline_ns: u64,
@@ -34,6 +35,7 @@ impl<'a> Request<'a> {
             aux: Cow::Borrowed(&[]),
             value: None,
             ttl_ms: 0,
+            num: 0,
             expect: None,
             items: Items::none(),
             deadline_ns: cx.deadline.as_monotonic_ns(),
@@ -51,6 +53,7 @@ impl<'a> Request<'a> {
             kind: self.kind,
             value: self.value,
             ttl_ms: self.ttl_ms,
+            num: self.num,
             expect: self.expect,
             items: self.items,
             deadline_ns: self.deadline_ns,
@@ -69,6 +72,11 @@ impl<'a> Request<'a> {
 
     pub(crate) fn ttl_ms(mut self, ttl_ms: u64) -> Self {
         self.ttl_ms = ttl_ms;
+        self
+    }
+
+    pub(crate) fn num(mut self, num: u64) -> Self {
+        self.num = num;
         self
     }
 
@@ -185,6 +193,7 @@ pub(crate) struct Outcome {
     /// `CK_OK` or `CK_NO`.
     pub(crate) status: i32,
     pub(crate) bytes: Bytes,
+    pub(crate) flags: u32,
     pub(crate) num: u64,
     pub(crate) version: Version,
     pub(crate) items: Items,
@@ -194,7 +203,7 @@ pub(crate) struct Outcome {
 pub(crate) fn empty_out() -> CkOut {
     CkOut {
         struct_size: size_of::<CkOut>() as u32,
-        reserved: 0,
+        flags: 0,
         buf: CkBuf::EMPTY,
         num: 0,
         version: CkVersion { hi: 0, lo: 0 },

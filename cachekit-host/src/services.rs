@@ -1,28 +1,57 @@
 //! This host's services as one instance sees them.
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use cachekit_abi::{CK_ABI_MINOR, CK_E_CONFIG, CK_E_INTERNAL, CK_OK, CkBuf, CkHostV1, CkKv, CkSlice};
-use cachekit_plugin::{HostServices, LogLevel, raw};
+use cachekit_abi::{
+    self as abi, CK_ABI_MINOR, CK_E_CONFIG, CK_E_INTERNAL, CK_NO, CK_OK, CkActivity, CkBuf, CkHostActivityV1,
+    CkHostEventV1, CkHostV1, CkKv, CkSlice,
+};
+use cachekit_plugin::{Event, HostServices, Key, LogLevel, Outlet, WatchSink, raw};
 
 /// The table an instance is created with, and what stands behind it. Lives until the instance was destroyed.
 pub(crate) struct ServiceTable {
     table: Box<CkHostV1>,
-    _behind: Arc<Behind>,
+    behind: Arc<Behind>,
 }
 
 struct Behind {
     services: HostServices,
     /// Log targets carry the plugin's name, so that an operator sees whose line it is.
     id: String,
+    /// The watches of this instance by the numbers they have at the border. None is used twice.
+    watches: Mutex<HashMap<u64, Arc<Outlet>>>,
+    next_watch: AtomicU64,
+}
+
+impl Behind {
+    fn outlet(&self, watch: u64) -> Option<Arc<Outlet>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).get(&watch).cloned()
+    }
+}
+
+/// A watch that takes events, until it is dropped.
+pub(crate) struct Registration {
+    behind: Arc<Behind>,
+    pub(crate) number: u64,
+    outlet: Arc<Outlet>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.behind.watches.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.outlet.close();
+    }
 }
 
 impl ServiceTable {
     pub(crate) fn new(services: HostServices, id: &str) -> Self {
-        let behind = Arc::new(Behind { services, id: id.to_owned() });
+        let behind =
+            Arc::new(Behind { services, id: id.to_owned(), watches: Mutex::default(), next_watch: AtomicU64::new(1) });
         let table = Box::new(CkHostV1 {
             struct_size: size_of::<CkHostV1>() as u32,
             abi_minor: CK_ABI_MINOR,
@@ -32,11 +61,21 @@ impl ServiceTable {
             secret,
             query,
         });
-        Self { table, _behind: behind }
+        Self { table, behind }
     }
 
     pub(crate) fn as_ptr(&self) -> *const CkHostV1 {
         std::ptr::from_ref(&*self.table)
+    }
+
+    /// Takes events for `sink` from now on, before the plugin has heard of the watch: it may tell before it has returned.
+    pub(crate) fn register(&self, sink: Arc<dyn WatchSink>) -> Registration {
+        let number = self.behind.next_watch.fetch_add(1, Ordering::Relaxed);
+        let outlet = Outlet::new(sink);
+        let mut watches = self.behind.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.insert(number, Arc::clone(&outlet));
+        drop(watches);
+        Registration { behind: Arc::clone(&self.behind), number, outlet }
     }
 }
 
@@ -110,7 +149,55 @@ unsafe extern "C" fn secret(host: *mut c_void, reference: CkSlice, out: *mut CkB
     status
 }
 
-/// No capabilities beyond the table yet: backends that tell of changes by others bring the first.
-unsafe extern "C" fn query(_: *mut c_void, _: *const u8, _: usize) -> *const c_void {
-    std::ptr::null()
+unsafe extern "C" fn query(_: *mut c_void, id: *const u8, id_len: usize) -> *const c_void {
+    static EVENT: CkHostEventV1 = CkHostEventV1 { struct_size: size_of::<CkHostEventV1>() as u32, flags: 0, emit };
+    static ACTIVITY: CkHostActivityV1 =
+        CkHostActivityV1 { struct_size: size_of::<CkHostActivityV1>() as u32, flags: 0, read: activity };
+    // SAFETY: the plugin passes a readable id.
+    let id = unsafe { raw::bytes_of(CkSlice { ptr: id, len: id_len }) };
+    if id == abi::CK_ID_HOST_EVENT.as_bytes() {
+        std::ptr::from_ref(&EVENT).cast()
+    } else if id == abi::CK_ID_HOST_ACTIVITY.as_bytes() {
+        std::ptr::from_ref(&ACTIVITY).cast()
+    } else {
+        std::ptr::null()
+    }
+}
+
+/// What cannot be true, or is not known, makes the watcher forget more than it must, never less.
+unsafe extern "C" fn emit(host: *mut c_void, watch: u64, kind: u32, key: CkSlice) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: as in `log`.
+        let Some(outlet) = (unsafe { &*host.cast::<Behind>() }).outlet(watch) else { return };
+        let is_a_key = !key.ptr.is_null() && (1..=MAX_TEXT << 10).contains(&key.len);
+        outlet.tell(match kind {
+            // SAFETY: as in `log`.
+            abi::CK_EVENT_CHANGED if is_a_key => Event::Changed(Key::from_wire(unsafe { raw::bytes_of(key) })),
+            abi::CK_EVENT_LOST => Event::Lost,
+            _ => Event::Everything,
+        });
+    }));
+}
+
+unsafe extern "C" fn activity(host: *mut c_void, out: *mut CkActivity) -> i32 {
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: as in `log`.
+        unsafe { &*host.cast::<Behind>() }.services.activity()
+    }));
+    // SAFETY: the plugin passes a record with its size.
+    if out.is_null() || unsafe { out.cast::<u32>().read() } < size_of::<CkActivity>() as u32 {
+        return CK_E_INTERNAL;
+    }
+    match answer {
+        Ok(Some(did)) => {
+            let flags = if did.l1_enabled { abi::CK_ACTIVITY_L1 } else { 0 };
+            let struct_size = size_of::<CkActivity>() as u32;
+            let (l1_hits, l2_hits, misses) = (did.l1_hits, did.l2_hits, did.misses);
+            // SAFETY: as above.
+            unsafe { out.write(CkActivity { struct_size, flags, l1_hits, l2_hits, misses }) };
+            CK_OK
+        }
+        Ok(None) => CK_NO,
+        Err(_) => CK_E_INTERNAL,
+    }
 }

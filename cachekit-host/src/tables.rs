@@ -3,9 +3,9 @@
 use std::ffi::c_void;
 
 use cachekit_abi::{
-    CK_ID_ASYNC, CK_ID_BACKEND, CK_ID_BATCH, CK_ID_CAS, CK_ID_CLEAR, CK_ID_CONFIG_SCHEMA, CK_ID_LOCK, CK_ID_SCAN,
-    CK_ID_TTL, CkAsyncV1, CkBackendV1, CkBatchV1, CkCasV1, CkClearV1, CkConfigSchemaV1, CkLockV1, CkPluginV1, CkScanV1,
-    CkTtlV1,
+    CK_ID_ASYNC, CK_ID_BACKEND, CK_ID_BATCH, CK_ID_CAS, CK_ID_CLEAR, CK_ID_CONFIG_SCHEMA, CK_ID_FRESHNESS, CK_ID_LOCK,
+    CK_ID_SCAN, CK_ID_TTL, CK_ID_WATCH, CkAsyncV1, CkBackendV1, CkBatchV1, CkCasV1, CkClearV1, CkConfigSchemaV1,
+    CkFreshnessV1, CkLockV1, CkPluginV1, CkScanV1, CkTtlV1, CkWatchV1,
 };
 
 /// What an instance can do.
@@ -19,6 +19,8 @@ pub(crate) struct Tables {
     pub(crate) cas: Option<&'static CkCasV1>,
     pub(crate) scan: Option<&'static CkScanV1>,
     pub(crate) clear: Option<&'static CkClearV1>,
+    pub(crate) watch: Option<&'static CkWatchV1>,
+    pub(crate) freshness: Option<&'static CkFreshnessV1>,
 }
 
 impl Tables {
@@ -39,6 +41,8 @@ impl Tables {
                 cas: table(root, inst, CK_ID_CAS)?,
                 scan: table(root, inst, CK_ID_SCAN)?,
                 clear: table(root, inst, CK_ID_CLEAR)?,
+                watch: table(root, inst, CK_ID_WATCH)?,
+                freshness: table(root, inst, CK_ID_FRESHNESS)?,
             })
         }
     }
@@ -64,7 +68,19 @@ macro_rules! tables {
     };
 }
 
-tables!(CkBackendV1, CkAsyncV1, CkBatchV1, CkTtlV1, CkLockV1, CkCasV1, CkScanV1, CkClearV1, CkConfigSchemaV1);
+tables!(
+    CkBackendV1,
+    CkAsyncV1,
+    CkBatchV1,
+    CkTtlV1,
+    CkLockV1,
+    CkCasV1,
+    CkScanV1,
+    CkClearV1,
+    CkWatchV1,
+    CkFreshnessV1,
+    CkConfigSchemaV1
+);
 
 /// # Safety
 /// As [`Tables::of`].

@@ -104,6 +104,8 @@ pub enum Operation {
     Read,
     Clear,
     Watch,
+    GetDated,
+    SetStale,
 }
 
 impl Operation {
@@ -130,6 +132,8 @@ impl Operation {
             Self::Read => "read",
             Self::Clear => "clear",
             Self::Watch => "watch",
+            Self::GetDated => "get_dated",
+            Self::SetStale => "set_stale",
         }
     }
 }

@@ -32,6 +32,6 @@ pub use key::{Key, KeyDigest};
 pub use limits::{Enumerates, KeyBytes, Limits};
 pub use open::{CacheActivity, HostServices, LogLevel, Open, SecretRef, Services};
 pub use ttl::Ttl;
-pub use watch::{Event, Watch, WatchGuard, WatchSink};
+pub use watch::{Event, Outlet, Watch, WatchGuard, WatchSink};
 #[doc(hidden)]
 pub use {cachekit_abi as abi, schemars, serde, serde_json};

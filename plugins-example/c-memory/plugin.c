@@ -54,18 +54,6 @@ static int32_t get(void *inst, CkSlice key, const CkCallOpt *opt, CkBuf *out, Ck
     return CK_OK;
 }
 
-static int32_t get_into(void *inst, CkSlice key, const CkCallOpt *opt, const CkSink *sink, CkError *err)
-{
-    (void)opt;
-    (void)err;
-    Entry *entry = store_get(inst, key);
-    if (entry == NULL)
-        return CK_NO;
-    sink->put(sink->user, entry->val.ptr, entry->val.len);
-    entry_release(entry);
-    return CK_OK;
-}
-
 static int32_t set(void *inst, CkSlice key, CkSlice val, uint64_t ttl_ms, const CkCallOpt *opt, CkError *err)
 {
     (void)opt;
@@ -134,7 +122,6 @@ static const CkBackendV1 BACKEND = {
     .flags = CK_BACKEND_FAST, // the mutex is held for short walks through memory only
     .limits = limits,
     .get = get,
-    .get_into = get_into,
     .set = set,
     .set_owned = set_owned,
     .delete_key = delete_key,

@@ -12,7 +12,7 @@ use std::thread::Thread;
 use bytes::Bytes;
 use cachekit_abi::{
     self as abi, CK_NO, CK_OK, CkBackendV1, CkBatchV1, CkBuf, CkCallOpt, CkCasV1, CkClearV1, CkConfigSchemaV1, CkError,
-    CkItem, CkLimits, CkLockV1, CkOp, CkOut, CkScanV1, CkSink, CkSlice, CkTtlV1, CkVersion,
+    CkFreshnessV1, CkItem, CkLimits, CkLockV1, CkOp, CkOut, CkScanV1, CkSlice, CkTtlV1, CkVersion, CkWatchV1,
 };
 
 use super::driver;
@@ -68,7 +68,6 @@ pub(super) fn backend<E: Export>() -> &'static CkBackendV1 {
             flags: 0,
             limits: limits::<E>,
             get: get::<E>,
-            get_into: get_into::<E>,
             set: set::<E>,
             set_owned: set_owned::<E>,
             delete_key: delete_key::<E>,
@@ -132,23 +131,6 @@ unsafe extern "C" fn get<E: Export>(
         let found = wait_for(Operation::Get, cx, backend.get(Key::from_wire(raw::bytes_of(key)), cx))?;
         Ok(found.map_or(CK_NO, |bytes| {
             out.write(raw::give(bytes));
-            CK_OK
-        }))
-    })
-}
-
-unsafe extern "C" fn get_into<E: Export>(
-    inst: *mut c_void,
-    key: CkSlice,
-    opt: *const CkCallOpt,
-    sink: *const CkSink,
-    err: *mut CkError,
-) -> i32 {
-    call!(E, Get, inst, opt, err, |backend, cx| {
-        let found = wait_for(Operation::Get, cx, backend.get(Key::from_wire(raw::bytes_of(key)), cx))?;
-        Ok(found.map_or(CK_NO, |bytes| {
-            let sink = &*sink;
-            (sink.put)(sink.user, bytes.as_ptr(), bytes.len());
             CK_OK
         }))
     })
@@ -240,6 +222,7 @@ fn op(kind: u32, opt: *const CkCallOpt) -> CkOp {
         aux: NOTHING,
         val: std::ptr::null_mut(),
         ttl_ms: 0,
+        num: 0,
         version: std::ptr::null(),
         items: std::ptr::null_mut(),
         items_len: 0,
@@ -250,7 +233,7 @@ fn op(kind: u32, opt: *const CkCallOpt) -> CkOp {
 fn out() -> CkOut {
     CkOut {
         struct_size: size_of::<CkOut>() as u32,
-        reserved: 0,
+        flags: 0,
         buf: CkBuf::EMPTY,
         num: 0,
         version: CkVersion { hi: 0, lo: 0 },
@@ -441,6 +424,80 @@ pub(super) fn clear<E: Export>() -> &'static CkClearV1 {
         }
     }
     const { &CkClearV1 { struct_size: size_of::<CkClearV1>() as u32, flags: 0, clear: clear::<E> } }
+}
+
+pub(super) fn watch<E: Export>() -> &'static CkWatchV1 {
+    unsafe extern "C" fn watch<E: Export>(
+        inst: *mut c_void,
+        prefix: CkSlice,
+        watch: u64,
+        opt: *const CkCallOpt,
+        err: *mut CkError,
+    ) -> i32 {
+        let op = CkOp { key: prefix, num: watch, ..op(abi::CK_OP_WATCH, opt) };
+        // SAFETY: the host's pointers are valid for this call, which contains the whole operation.
+        unsafe { driver::run::<E>(inst, op, &mut out(), err) }
+    }
+    unsafe extern "C" fn unwatch<E: Export>(inst: *mut c_void, watch: u64) {
+        // SAFETY: the host passes a live instance.
+        unsafe {
+            entry(Operation::Watch, std::ptr::null_mut(), || {
+                let _runtime = runtime::enter(E::Backend::TOKIO);
+                Instance::<E::Backend>::borrow(inst).unwatch(watch);
+                Ok(CK_OK)
+            });
+        }
+    }
+    const { &CkWatchV1 { struct_size: size_of::<CkWatchV1>() as u32, flags: 0, watch: watch::<E>, unwatch: unwatch::<E> } }
+}
+
+pub(super) fn freshness<E: Export>() -> &'static CkFreshnessV1 {
+    unsafe extern "C" fn get_dated<E: Export>(
+        inst: *mut c_void,
+        key: CkSlice,
+        opt: *const CkCallOpt,
+        value: *mut CkBuf,
+        out_flags: *mut u32,
+        out_fresh_ms: *mut u64,
+        err: *mut CkError,
+    ) -> i32 {
+        let (op, mut out) = (CkOp { key, ..op(abi::CK_OP_GET_DATED, opt) }, out());
+        // SAFETY: the host's pointers are valid for this call, which contains the whole operation.
+        unsafe {
+            let status = driver::run::<E>(inst, op, &mut out, err);
+            value.write(out.buf);
+            out_flags.write(out.flags);
+            out_fresh_ms.write(out.num);
+            status
+        }
+    }
+    unsafe extern "C" fn set_stale<E: Export>(
+        inst: *mut c_void,
+        key: CkSlice,
+        val: CkSlice,
+        ttl_ms: u64,
+        stale_ms: u64,
+        opt: *const CkCallOpt,
+        err: *mut CkError,
+    ) -> i32 {
+        // SAFETY: as above.
+        let mut val = raw::give(Bytes::copy_from_slice(unsafe { raw::bytes_of(val) }));
+        let op = CkOp { key, val: &mut val, ttl_ms, num: stale_ms, ..op(abi::CK_OP_SET_STALE, opt) };
+        // SAFETY: as above. What the operation did not take is ours to release.
+        unsafe {
+            let status = driver::run::<E>(inst, op, &mut out(), err);
+            raw::discard(&mut val);
+            status
+        }
+    }
+    const {
+        &CkFreshnessV1 {
+            struct_size: size_of::<CkFreshnessV1>() as u32,
+            flags: 0,
+            get_dated: get_dated::<E>,
+            set_stale: set_stale::<E>,
+        }
+    }
 }
 
 pub(super) fn config_schema<E: Export>() -> &'static CkConfigSchemaV1 {

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -179,6 +180,21 @@ pub(super) unsafe fn begin<B: Open>(instance: Arc<Instance<B>>, op: &CkOp) -> Re
         }
         abi::CK_OP_READ => doing!(Read, scan, |b, cx| b.read(&key, cx)),
         abi::CK_OP_CLEAR => doing!(Clear, clear, |b, cx| b.clear(&key, cx)),
+        abi::CK_OP_WATCH => {
+            let (number, sink) = (op.num, instance.border.sink(op.num));
+            doing!(Watch, watch, |b, cx| async {
+                let guard = b.watch(&key, sink, cx).await?;
+                instance.keep_watch(number, guard);
+                Ok(())
+            })
+        }
+        abi::CK_OP_GET_DATED => doing!(GetDated, freshness, |b, cx| b.get_dated(Key::from_wire(&key), cx)),
+        abi::CK_OP_SET_STALE => {
+            // SAFETY: as above.
+            let value = unsafe { raw::take(op.val) };
+            let stale_ms = NonZeroU64::new(op.num).unwrap_or(NonZeroU64::MIN);
+            doing!(SetStale, freshness, |b, cx| b.set_stale(Key::from_wire(&key), value, ttl, stale_ms, cx))
+        }
         kind => {
             let text = format!("this plugin does not know operation {kind}");
             return Err(BackendError::new(Kind::Unsupported, Operation::Open, text));

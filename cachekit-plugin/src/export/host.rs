@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cachekit_abi::{CK_OK, CkBuf, CkHostV1, CkKv};
+use cachekit_abi::{self as abi, CK_OK, CkActivity, CkBuf, CkHostActivityV1, CkHostEventV1, CkHostV1, CkKv, CkSlice};
 
-use crate::open::{HostServices, LogLevel, Services};
+use crate::open::{CacheActivity, HostServices, LogLevel, Services};
 use crate::raw;
+use crate::watch::{Event, WatchSink};
 
 /// The host's table, until the instance ends.
 ///
@@ -13,9 +14,14 @@ use crate::raw;
 /// through a table that is gone.
 pub(super) struct Border(RwLock<Option<Table>>);
 
-struct Table(*const CkHostV1);
+/// What the host offers; its capabilities are asked for once, because they never change.
+struct Table {
+    host: *const CkHostV1,
+    event: *const CkHostEventV1,
+    activity: *const CkHostActivityV1,
+}
 
-// SAFETY: the table is read-only, and its functions may be called from any thread.
+// SAFETY: the tables are read-only, and their functions may be called from any thread.
 unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
@@ -24,7 +30,12 @@ impl Border {
     /// # Safety
     /// `host` is NULL or points to a table that stays valid until [`Border::end`] returns.
     pub(super) unsafe fn new(host: *const CkHostV1) -> Arc<Self> {
-        Arc::new(Self(RwLock::new((!host.is_null()).then_some(Table(host)))))
+        let table = (!host.is_null()).then(|| {
+            // SAFETY: by the contract of this function; the host's tables have at least the size of their id.
+            let query = |id: &str| unsafe { ((*host).query)((*host).host, id.as_ptr(), id.len()) };
+            Table { host, event: query(abi::CK_ID_HOST_EVENT).cast(), activity: query(abi::CK_ID_HOST_ACTIVITY).cast() }
+        });
+        Arc::new(Self(RwLock::new(table)))
     }
 
     /// Forgets the table, after waiting for calls that are using it.
@@ -34,6 +45,36 @@ impl Border {
 
     pub(super) fn services(self: &Arc<Self>) -> HostServices {
         HostServices::new(Arc::clone(self) as Arc<dyn Services>)
+    }
+
+    /// Where the events of the watch of that number go.
+    pub(super) fn sink(self: &Arc<Self>, watch: u64) -> Arc<dyn WatchSink> {
+        Arc::new(Telling { border: Arc::clone(self), watch })
+    }
+}
+
+/// One watch as the backend sees it: its events cross the border as long as there is one.
+struct Telling {
+    border: Arc<Border>,
+    watch: u64,
+}
+
+impl WatchSink for Telling {
+    fn event(&self, event: Event<'_>) {
+        let guard = self.border.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(table) = &*guard else { return };
+        const NOTHING: CkSlice = CkSlice { ptr: std::ptr::null(), len: 0 };
+        let (kind, key) = match event {
+            Event::Changed(key) => (abi::CK_EVENT_CHANGED, raw::slice_of(key.as_bytes())),
+            Event::Everything => (abi::CK_EVENT_EVERYTHING, NOTHING),
+            Event::Lost => (abi::CK_EVENT_LOST, NOTHING),
+        };
+        // SAFETY: the tables are valid while the guard is held, and the key lives until the call returns.
+        unsafe {
+            if let Some(events) = table.event.as_ref() {
+                (events.emit)((*table.host).host, self.watch, kind, key);
+            }
+        }
     }
 }
 
@@ -48,7 +89,7 @@ impl Services for Border {
         let (target, message) = (raw::slice_of(target.as_bytes()), raw::slice_of(message.as_bytes()));
         // SAFETY: the table is valid while the guard is held, and the slices live until the call returns.
         unsafe {
-            let host = &*table.0;
+            let host = &*table.host;
             (host.log)(host.host, level as u32, target, message, fields.as_ptr(), fields.len());
         }
     }
@@ -59,11 +100,26 @@ impl Services for Border {
         let mut out = CkBuf::EMPTY;
         // SAFETY: the table is valid while the guard is held; `out` is ours.
         let (status, bytes) = unsafe {
-            let host = &*table.0;
+            let host = &*table.host;
             let status = (host.secret)(host.host, raw::slice_of(reference.as_bytes()), &mut out);
             (status, raw::take(&mut out))
         };
         let text = String::from_utf8(bytes.to_vec()).map_err(|_| "the secret is not UTF-8".to_owned())?;
         if status == CK_OK { Ok(text) } else { Err(text) }
+    }
+
+    fn activity(&self) -> Option<CacheActivity> {
+        let guard = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = guard.as_ref()?;
+        let mut out =
+            CkActivity { struct_size: size_of::<CkActivity>() as u32, flags: 0, l1_hits: 0, l2_hits: 0, misses: 0 };
+        // SAFETY: the tables are valid while the guard is held; `out` is ours.
+        let status = unsafe { (table.activity.as_ref()?.read)((*table.host).host, &mut out) };
+        (status == CK_OK).then_some(CacheActivity {
+            l1_enabled: out.flags & abi::CK_ACTIVITY_L1 != 0,
+            l1_hits: out.l1_hits,
+            l2_hits: out.l2_hits,
+            misses: out.misses,
+        })
     }
 }

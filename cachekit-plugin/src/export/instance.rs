@@ -1,9 +1,10 @@
 //! One opened backend behind its pointer, and the wall that panics do not pass.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cachekit_abi::{CK_E_PANIC, CkError};
 
@@ -11,6 +12,7 @@ use super::host::Border;
 use crate::error::{BackendError, Kind, Operation};
 use crate::open::Open;
 use crate::raw;
+use crate::watch::WatchGuard;
 
 /// What a library can do beyond the seven operations of every backend.
 #[derive(Debug, Clone, Copy)]
@@ -22,20 +24,50 @@ pub struct Powers {
     pub cas: bool,
     pub scan: bool,
     pub clear: bool,
+    pub watch: bool,
+    pub freshness: bool,
 }
 
 impl Powers {
     /// None of them.
-    pub const NONE: Self = Self { batch: false, ttl: false, lock: false, cas: false, scan: false, clear: false };
+    pub const NONE: Self = Self {
+        batch: false,
+        ttl: false,
+        lock: false,
+        cas: false,
+        scan: false,
+        clear: false,
+        watch: false,
+        freshness: false,
+    };
 }
 
 /// What an instance pointer points to: an `Arc`, so that operations under way keep the backend alive.
 pub(super) struct Instance<B> {
+    /// By the host's numbers. They end before the backend that tells them.
+    watches: Mutex<HashMap<u64, WatchGuard>>,
     pub(super) backend: B,
     pub(super) border: Arc<Border>,
 }
 
 impl<B: Open> Instance<B> {
+    pub(super) fn new(backend: B, border: Arc<Border>) -> Self {
+        Self { watches: Mutex::default(), backend, border }
+    }
+
+    /// Keeps a watch until [`Self::unwatch`].
+    pub(super) fn keep_watch(&self, number: u64, guard: WatchGuard) {
+        let before = self.watches.lock().unwrap_or_else(PoisonError::into_inner).insert(number, guard);
+        // Hosts use no number twice. One that does ends its earlier watch, outside the lock.
+        drop(before);
+    }
+
+    /// Ends a watch, if there is one of that number.
+    pub(super) fn unwatch(&self, number: u64) {
+        let ended = self.watches.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        drop(ended);
+    }
+
     pub(super) fn into_raw(self) -> *mut c_void {
         Arc::into_raw(Arc::new(self)).cast_mut().cast()
     }

@@ -5,6 +5,7 @@ use cachekit_abi::{self as abi, CK_NO, CK_OK, CkItem, CkOut};
 
 use crate::backend::{Answers, Page, Version};
 use crate::error::{BackendError, Kind, Operation};
+use crate::freshness::Dated;
 use crate::health::Health;
 use crate::raw;
 use crate::ttl::Ttl;
@@ -21,6 +22,7 @@ pub(super) enum Reply {
     Stored(Answers<()>),
     Deleted(Answers<bool>),
     Page(Page),
+    Dated(Dated),
 }
 
 impl From<bool> for Reply {
@@ -50,6 +52,13 @@ pub(super) fn deliver(
         Reply::Versioned(bytes, version) => {
             out.buf = raw::give(bytes);
             out.version = raw::version(version);
+        }
+        Reply::Dated(dated) => {
+            out.buf = raw::give(dated.value);
+            out.flags = if dated.stale { abi::CK_DATED_STALE } else { 0 };
+            // The largest number says that the store did not; so a value that is fresh for ever is fresh a little less.
+            let longest = abi::CK_FRESH_UNKNOWN - 1;
+            out.num = dated.fresh_for_ms.map_or(abi::CK_FRESH_UNKNOWN, |ms| ms.min(longest));
         }
         Reply::Health(health) => out.buf = raw::give(health_json(&health)?),
         Reply::Hits(answers) => answer(operation, items, answers, |item, hit| match hit {
@@ -154,5 +163,11 @@ impl From<Answers<bool>> for Reply {
 impl From<Page> for Reply {
     fn from(page: Page) -> Self {
         Self::Page(page)
+    }
+}
+
+impl From<Option<Dated>> for Reply {
+    fn from(found: Option<Dated>) -> Self {
+        found.map_or(Self::No, Self::Dated)
     }
 }

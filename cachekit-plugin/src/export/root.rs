@@ -55,7 +55,7 @@ unsafe extern "C" fn create<E: Export>(
             let backend = E::Backend::open_json(raw::bytes_of(config_json), border.services());
             match backend {
                 Ok(backend) => {
-                    out.write(Instance { backend, border }.into_raw());
+                    out.write(Instance::new(backend, border).into_raw());
                     Ok(abi::CK_OK)
                 }
                 Err(error) => {
@@ -107,6 +107,10 @@ fn table<E: Export>(id: &[u8], backend: Option<&E::Backend>) -> Option<*const c_
         abi::CK_ID_CAS if has(E::POWERS.cas, |b| b.cas().is_some()) => Some(table_of(calls::cas::<E>())),
         abi::CK_ID_SCAN if has(E::POWERS.scan, |b| b.scan().is_some()) => Some(table_of(calls::scan::<E>())),
         abi::CK_ID_CLEAR if has(E::POWERS.clear, |b| b.clear().is_some()) => Some(table_of(calls::clear::<E>())),
+        abi::CK_ID_WATCH if has(E::POWERS.watch, |b| b.watch().is_some()) => Some(table_of(calls::watch::<E>())),
+        abi::CK_ID_FRESHNESS if has(E::POWERS.freshness, |b| b.freshness().is_some()) => {
+            Some(table_of(calls::freshness::<E>()))
+        }
         abi::CK_ID_CONFIG_SCHEMA => Some(table_of(calls::config_schema::<E>())),
         #[cfg(feature = "reflect")]
         abi::CK_ID_REFLECT => Some(reflection()),
