@@ -42,6 +42,8 @@ pub enum Group {
     Cas,
     Scan,
     Clear,
+    Watch,
+    Freshness,
     Config,
     Faults,
 }
@@ -60,6 +62,8 @@ impl fmt::Display for Group {
             Self::Cas => "cas",
             Self::Scan => "scan",
             Self::Clear => "clear",
+            Self::Watch => "watch",
+            Self::Freshness => "freshness",
             Self::Config => "config",
             Self::Faults => "faults",
         })
@@ -76,11 +80,14 @@ pub enum Power {
     Cas,
     Scan,
     Clear,
+    Watch,
+    Freshness,
 }
 
 impl Power {
     /// Every power there is.
-    pub const ALL: [Self; 6] = [Self::Batch, Self::Ttl, Self::Locks, Self::Cas, Self::Scan, Self::Clear];
+    pub const ALL: [Self; 8] =
+        [Self::Batch, Self::Ttl, Self::Locks, Self::Cas, Self::Scan, Self::Clear, Self::Watch, Self::Freshness];
 
     /// Whether `backend` offers it: found by asking, never declared beside.
     pub fn is_offered_by(self, backend: &dyn Backend) -> bool {
@@ -91,6 +98,8 @@ impl Power {
             Self::Cas => backend.cas().is_some(),
             Self::Scan => backend.scan().is_some(),
             Self::Clear => backend.clear().is_some(),
+            Self::Watch => backend.watch().is_some(),
+            Self::Freshness => backend.freshness().is_some(),
         }
     }
 }
@@ -104,6 +113,8 @@ impl fmt::Display for Power {
             Self::Cas => "cas",
             Self::Scan => "scan",
             Self::Clear => "clear",
+            Self::Watch => "watch",
+            Self::Freshness => "freshness",
         })
     }
 }

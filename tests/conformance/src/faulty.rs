@@ -4,13 +4,15 @@
 //! fault here fails in each of its cases for the reason named, and every case of the table is named by at least one fault.
 
 mod backend;
+mod dated;
 mod powers;
+mod watching;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cachekit_plugin::{Backend, Bytes, HostServices, Open};
+use cachekit_plugin::{Backend, Bytes, HostServices, Open, WatchGuard, WatchSink};
 
 use crate::harness::{Harness, Opened};
 use crate::memory::{Memory, MemoryConfig};
@@ -275,6 +277,58 @@ faults! {
         clear_removes_what_begins_with_the_prefix_and_counts_it "entries began with it";
     /// Clearing all clears nothing.
     ClearAllDoesNothing: clearing_without_a_prefix_empties_the_store "clearing a store of";
+    /// A watch tells nothing.
+    WatchTellsNothing: a_foreign_write_is_told "a foreign write of a new key was not told";
+    /// A watch is lost at the first change.
+    WatchIsAlwaysLost: a_foreign_write_is_told "a watch was lost although its store is in reach";
+    /// A watch begins a little after it said so.
+    WatchBeginsLate: a_watch_is_on_when_it_has_begun "right after the watch had begun was not told";
+    /// A watch tells writes alone.
+    WatchIgnoresDeletes: a_foreign_deletion_is_told "a foreign deletion was not told";
+    /// A batch is not told.
+    WatchIgnoresBatches: every_way_to_write_is_told "a foreign set_many was not told";
+    /// A change is told before it can be read.
+    TellsTooEarly: what_was_told_can_be_read "right after a change was told: get returned";
+    /// A watch tells what its own instance wrote.
+    WatchTellsOwnWrites: own_writes_are_not_told "keys that the instance wrote itself were told to it";
+    /// A watch tells everything.
+    WatchIgnoresPrefixes:
+        changes_outside_the_prefix_are_not_told "keys were told that do not begin with the prefix";
+    /// A watch goes on without its guard.
+    WatchOutlivesItsGuard: a_watch_that_ended_tells_nothing "a watch tells after its guard was dropped";
+    /// The end of one watch ends them all.
+    WatchesEndTogether: watches_of_one_instance_do_not_meet "a foreign write was not told";
+    /// One change in a hundred is lost.
+    WatchSkipsSome: a_thousand_changes_at_once_are_all_told "of 1000 changes were not told";
+    /// A watch whose request was dropped half-way goes on.
+    DroppedWatchGoesOn: a_dropped_watch_request_tells_nothing "tells of later changes";
+    /// A closed instance tells no more, and does not say so.
+    ClosedWatchIsSilent:
+        changes_after_a_close_are_told_or_the_watch_is_lost "tells neither a change nor its end";
+    /// A watch begins although nobody is there to tell anything.
+    OutageIsWatched: a_watch_on_a_store_out_of_reach_is_refused "a watch begins although";
+    /// A value with a stale window is not there for `get_dated`.
+    DatedIsAMiss: a_fresh_value_reads_back_with_its_age "get_dated returned nothing instead of";
+    /// What is fresh may be kept for ever.
+    FreshForEver:
+        a_fresh_value_reads_back_with_its_age "may be kept for"
+        entries_without_a_stale_window_have_an_age_too "may be kept for";
+    /// Nothing is stale for `get_dated`.
+    StaleIsAMiss: a_stale_value_is_handed_out_as_stale "get_dated returned nothing instead of";
+    /// What is stale passes for fresh.
+    StaleIsFresh: a_stale_value_is_handed_out_as_stale "get_dated says stale = false";
+    /// What is stale may be kept.
+    StaleMayBeKept: a_stale_value_is_handed_out_as_stale "a stale value may be kept for 1000 ms";
+    /// `get` returns what is stale.
+    GetReturnsStale: get_returns_nothing_that_is_stale "after the life of an entry with a stale window: get returned";
+    /// A stale window never ends.
+    StaleForEver: a_stale_window_ends "an entry with life and stale window was still there";
+    /// What was deleted is stale.
+    DeletedIsStale: what_was_deleted_is_not_stale "get_dated returned something after a stale entry was deleted";
+    /// What was stale stays so.
+    StaysStale: a_write_over_a_stale_entry_makes_it_fresh "get_dated says stale = true";
+    /// Long stale windows are cut to 32 bits, and none is an entry that is gone.
+    WrapsLongWindows: the_longest_stale_window_does_not_overflow "get_dated returned nothing instead of";
     /// Any options will do.
     TakesAnyOptions:
         garbage_is_a_configuration_error "opened with garbage"
@@ -323,6 +377,8 @@ struct Shared {
     last_answer: Mutex<Option<Bytes>>,
     answers: Mutex<VecDeque<Option<Bytes>>>,
     keys: Mutex<BTreeSet<Vec<u8>>>,
+    sinks: Mutex<Vec<Arc<dyn WatchSink>>>,
+    guards: Mutex<Vec<WatchGuard>>,
 }
 
 /// Nothing that panics holds a lock here.

@@ -1,17 +1,19 @@
 //! An opened backend with blocking operations that always end: the words in which cases are written.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cachekit_plugin::{
-    Answers, Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Expiry, Fut, Health, Key, Kind, Limits, Locks,
-    Operation, Page, Scan, SetItem, Ttl, Version,
+    Answers, Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Dated, Expiry, Freshness, Fut, Health, Key, Kind,
+    Limits, Locks, Operation, Page, Scan, SetItem, Ttl, Version, Watch, WatchSink,
 };
 
 use crate::case::Failure;
 use crate::drive;
 use crate::sample::describe;
 use crate::subject::Patience;
+use crate::told::{Told, Watched};
 
 /// What an operation answered, where an error is an answer the case wants to look at.
 pub(crate) type Attempt<T> = Result<Result<T, BackendError>, Failure>;
@@ -177,6 +179,38 @@ impl Instance {
         self.finish(Operation::Clear, self.clear_power()?.clear(prefix, &cx))
     }
 
+    pub(crate) fn watch(&self, prefix: &[u8]) -> Result<Watched, Failure> {
+        insist!(self, Watch, cx => {
+            let told = Arc::new(Told::default());
+            let watch = self.watch_power()?.watch(prefix, told.clone() as Arc<dyn WatchSink>, &cx);
+            Box::pin(async move { Ok(Watched::new(told, watch.await?)) })
+        })
+    }
+
+    /// Begins a watch if the backend does.
+    pub(crate) fn try_watch(&self, prefix: &[u8]) -> Attempt<Watched> {
+        let (cx, told) = (self.cx(), Arc::new(Told::default()));
+        let watch = self.watch_power()?.watch(prefix, told.clone() as Arc<dyn WatchSink>, &cx);
+        self.finish(Operation::Watch, Box::pin(async move { Ok(Watched::new(told, watch.await?)) }))
+    }
+
+    pub(crate) fn get_dated(&self, key: &[u8]) -> Result<Option<Dated>, Failure> {
+        insist!(self, GetDated, cx => self.freshness()?.get_dated(Key::from_wire(key), &cx))
+    }
+
+    pub(crate) fn set_stale(
+        &self,
+        key: &[u8],
+        value: impl Into<Bytes>,
+        ttl: Ttl,
+        stale_ms: u64,
+    ) -> Result<(), Failure> {
+        let (value, stale_ms) = (value.into(), NonZeroU64::new(stale_ms).unwrap_or(NonZeroU64::MIN));
+        insist!(self, SetStale, cx => {
+            self.freshness()?.set_stale(Key::from_wire(key), value.clone(), ttl, stale_ms, &cx)
+        })
+    }
+
     pub(crate) fn batch(&self) -> Result<&dyn Batch, Failure> {
         self.backend.batch().ok_or_else(|| withdrawn("batch"))
     }
@@ -199,6 +233,14 @@ impl Instance {
 
     pub(crate) fn clear_power(&self) -> Result<&dyn Clear, Failure> {
         self.backend.clear().ok_or_else(|| withdrawn("clear"))
+    }
+
+    pub(crate) fn watch_power(&self) -> Result<&dyn Watch, Failure> {
+        self.backend.watch().ok_or_else(|| withdrawn("watch"))
+    }
+
+    pub(crate) fn freshness(&self) -> Result<&dyn Freshness, Failure> {
+        self.backend.freshness().ok_or_else(|| withdrawn("freshness"))
     }
 
     /// Refuted unless `key` holds `expected` (`None`: nothing), as told by `get` and `exists`.

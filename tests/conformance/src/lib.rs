@@ -48,6 +48,7 @@ mod report;
 mod run;
 mod sample;
 mod subject;
+mod told;
 
 pub use case::{Case, Failure, Group, Power};
 pub use cases::{cases, find};

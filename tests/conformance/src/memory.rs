@@ -4,19 +4,25 @@
 //! reads it to see what a sentence of the contract means. Its clock can be replaced, so that nothing that is built on it
 //! has to sleep. It never evicts: what a test put in is there until its life ends.
 
+mod powers;
+#[cfg(test)]
+mod tests;
+mod watching;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
 use cachekit_plugin::{
-    Answers, Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Enumerates, Expiry, Fut, Health, HostServices, Key,
-    Kind, Limits, Locks, Open, Operation, Page, Scan, SetItem, Ttl, Version, schemars,
+    Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Enumerates, Event, Expiry, Freshness, Fut, Health,
+    HostServices, Key, Kind, Limits, Locks, Open, Operation, Page, Scan, Ttl, Version, Watch, schemars,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
+use watching::Watches;
 
 use crate::harness::{Harness, Opened};
 use crate::sample::fnv1a;
@@ -32,12 +38,15 @@ pub struct MemoryConfig {
     pub max_key: u32,
     /// [`Limits::max_value`], bytes. A larger value is refused as [`Kind::TooLarge`].
     pub max_value: u64,
+    /// Instances that are opened in one process with the same name are instances on one store. Without a name each has
+    /// its own.
+    pub name: Option<String>,
 }
 
 impl Default for MemoryConfig {
     /// 256 MiB in all, keys up to 1 KiB, values up to 8 MiB: room for the kit and for any test.
     fn default() -> Self {
-        Self { max_bytes: 256 << 20, max_key: 1024, max_value: 8 << 20 }
+        Self { max_bytes: 256 << 20, max_key: 1024, max_value: 8 << 20, name: None }
     }
 }
 
@@ -91,9 +100,16 @@ impl Clock for ManualClock {
 /// clock.advance(Duration::from_secs(60)); // entries of a minute are gone now
 /// # let _ = memory;
 /// ```
-#[derive(Clone)]
 pub struct Memory {
     store: Arc<Store>,
+    /// Tells what this instance wrote from what others did.
+    instance: u64,
+}
+
+impl Clone for Memory {
+    fn clone(&self) -> Self {
+        Self::on(Arc::clone(&self.store))
+    }
 }
 
 struct Store {
@@ -103,7 +119,9 @@ struct Store {
     /// Bytes of all keys and values.
     bytes: AtomicU64,
     writes: AtomicU64,
+    instances: AtomicU64,
     outage: AtomicBool,
+    watches: Watches,
 }
 
 /// Enough that a handful of threads seldom meet.
@@ -125,6 +143,21 @@ struct Entry {
     version: Version,
     /// `None`: never.
     expires: Option<Duration>,
+    /// The end of its stale window, which is its own end if it has none.
+    gone: Option<Duration>,
+}
+
+/// How long a new entry lives.
+#[derive(Clone, Copy)]
+struct Life {
+    ttl: Ttl,
+    stale_ms: u64,
+}
+
+impl From<Ttl> for Life {
+    fn from(ttl: Ttl) -> Self {
+        Self { ttl, stale_ms: 0 }
+    }
 }
 
 struct Lease {
@@ -146,21 +179,54 @@ impl Memory {
 
     /// An empty store on `clock`.
     pub fn with_clock(config: MemoryConfig, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            store: Arc::new(Store {
-                config,
-                clock,
-                shards: Default::default(),
-                bytes: AtomicU64::new(0),
-                writes: AtomicU64::new(0),
-                outage: AtomicBool::new(false),
-            }),
+        Self::on(Arc::new(Store {
+            config,
+            clock,
+            shards: Default::default(),
+            bytes: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            instances: AtomicU64::new(0),
+            outage: AtomicBool::new(false),
+            watches: Watches::default(),
+        }))
+    }
+
+    /// Another instance on a store.
+    fn on(store: Arc<Store>) -> Self {
+        let instance = store.instances.fetch_add(1, Ordering::Relaxed);
+        Self { store, instance }
+    }
+
+    /// An instance on the store of that name in this process, which is made if there is none.
+    fn named(config: MemoryConfig, name: &str) -> Self {
+        static NAMED: Mutex<BTreeMap<String, Weak<Store>>> = Mutex::new(BTreeMap::new());
+        let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        named.retain(|_, store| store.strong_count() > 0);
+        if let Some(store) = named.get(name).and_then(Weak::upgrade) {
+            return Self::on(store);
+        }
+        let memory = Self::new(config);
+        named.insert(name.to_owned(), Arc::downgrade(&memory.store));
+        memory
+    }
+
+    /// Begins or ends an outage: until it ends, every operation on every instance answers [`Kind::Transient`]. Watches are
+    /// lost when it begins.
+    pub fn set_outage(&self, outage: bool) {
+        self.store.outage.store(outage, Ordering::SeqCst);
+        if outage {
+            self.lose_watches();
         }
     }
 
-    /// Begins or ends an outage: until it ends, every operation on every instance answers [`Kind::Transient`].
-    pub fn set_outage(&self, outage: bool) {
-        self.store.outage.store(outage, Ordering::SeqCst);
+    /// Ends every watch on the store with [`Event::Lost`], as a connection that breaks would.
+    pub fn lose_watches(&self) {
+        self.store.watches.lose();
+    }
+
+    /// Watches on the store that are not over.
+    pub fn watches(&self) -> usize {
+        self.store.watches.len()
     }
 
     /// Bytes of all keys and values held, expired ones included until somebody meets them.
@@ -209,13 +275,19 @@ impl Store {
         self.live(&read(self.shard(key)), key).cloned()
     }
 
-    /// Stores `value` if `may` agrees with what is there, and tells whether it did.
+    /// As [`Self::find`], with what is past its life and inside its stale window.
+    fn find_dated(&self, key: &[u8]) -> Option<Entry> {
+        read(self.shard(key)).entries.get(key).filter(|entry| !self.is_over(entry.gone)).cloned()
+    }
+
+    /// Stores `value` for `instance` if `may` agrees with what is there, and tells whether it did.
     fn put(
         &self,
+        instance: u64,
         operation: Operation,
         key: &[u8],
         value: Bytes,
-        ttl: Ttl,
+        life: Life,
         may: impl Fn(Option<&Entry>) -> bool,
     ) -> Result<bool, BackendError> {
         if key.len() as u64 > u64::from(self.config.max_key) || value.len() as u64 > self.config.max_value {
@@ -235,18 +307,25 @@ impl Store {
         }
         // Drawn under the lock of the shard, so that versions of a key rise in the order of its writes.
         let version = Version(u128::from(self.writes.fetch_add(1, Ordering::Relaxed)));
-        let before = shard.entries.insert(key.into(), Entry { value, version, expires: self.end_of(ttl) });
+        let expires = self.end_of(life.ttl);
+        let gone = expires.and_then(|end| end.checked_add(Duration::from_millis(life.stale_ms)));
+        let before = shard.entries.insert(key.into(), Entry { value, version, expires, gone });
         if let Some(before) = before {
             self.release((key.len() + before.value.len()) as u64);
         }
+        drop(shard);
+        self.watches.tell(instance, Event::Changed(Key::from_wire(key)));
         Ok(true)
     }
 
-    fn remove(&self, key: &[u8]) -> bool {
+    fn remove(&self, instance: u64, key: &[u8]) -> bool {
         let mut shard = write(self.shard(key));
         let was_live = self.live(&shard, key).is_some();
-        if let Some(entry) = shard.entries.remove(key) {
+        let removed = shard.entries.remove(key);
+        drop(shard);
+        if let Some(entry) = removed {
             self.release((key.len() + entry.value.len()) as u64);
+            self.watches.tell(instance, Event::Changed(Key::from_wire(key)));
         }
         was_live
     }
@@ -263,7 +342,7 @@ impl Store {
     fn drop_expired(&self) {
         for shard in &self.shards {
             write(shard).entries.retain(|key, entry| {
-                let over = self.is_over(entry.expires);
+                let over = self.is_over(entry.gone);
                 if over {
                     self.release((key.len() + entry.value.len()) as u64);
                 }
@@ -292,7 +371,7 @@ impl Store {
         Page { items: keys, next }
     }
 
-    fn clear(&self, prefix: &[u8]) -> u64 {
+    fn clear(&self, instance: u64, prefix: &[u8]) -> u64 {
         let mut cleared = 0;
         for shard in &self.shards {
             write(shard).entries.retain(|key, entry| {
@@ -304,6 +383,8 @@ impl Store {
                 false
             });
         }
+        // Each key could be named; a store that clears a million says this.
+        self.watches.tell(instance, Event::Everything);
         cleared
     }
 
@@ -355,7 +436,10 @@ impl Open for Memory {
         if config.max_key == 0 {
             return Err(BackendError::new(Kind::Config, Operation::Open, "max_key = 0: must be at least 1"));
         }
-        Ok(Self::new(config))
+        Ok(match config.name.clone() {
+            Some(name) => Self::named(config, &name),
+            None => Self::new(config),
+        })
     }
 }
 
@@ -387,7 +471,8 @@ impl Harness for Memory {
 
 impl Backend for Memory {
     fn limits(&self) -> Limits {
-        let MemoryConfig { max_key, max_value, .. } = self.store.config;
+        let MemoryConfig { max_key, max_value, .. } = &self.store.config;
+        let (max_key, max_value) = (*max_key, *max_value);
         Limits::new(max_key, max_value).with_enumerates(Enumerates::Keys)
     }
 
@@ -397,12 +482,12 @@ impl Backend for Memory {
 
     fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
         self.answer(Operation::Set, cx, move |store| {
-            store.put(Operation::Set, key.as_bytes(), value, ttl, |_| true).map(|_| ())
+            store.put(self.instance, Operation::Set, key.as_bytes(), value, ttl.into(), |_| true).map(|_| ())
         })
     }
 
     fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
-        self.answer(Operation::Delete, cx, move |store| Ok(store.remove(key.as_bytes())))
+        self.answer(Operation::Delete, cx, move |store| Ok(store.remove(self.instance, key.as_bytes())))
     }
 
     fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
@@ -445,105 +530,12 @@ impl Backend for Memory {
     fn clear(&self) -> Option<&dyn Clear> {
         Some(self)
     }
-}
 
-impl Batch for Memory {
-    fn get_many<'a>(&'a self, keys: &'a [Key<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<Option<Bytes>>> {
-        self.answer(Operation::GetMany, cx, move |store| {
-            Ok(keys.iter().map(|key| Ok(store.find(key.as_bytes()).map(|entry| entry.value))).collect())
-        })
+    fn watch(&self) -> Option<&dyn Watch> {
+        Some(self)
     }
 
-    fn set_many<'a>(&'a self, items: &'a [SetItem<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<()>> {
-        self.answer(Operation::SetMany, cx, move |store| {
-            let put = |item: &SetItem<'_>| {
-                store.put(Operation::SetMany, item.key.as_bytes(), item.value.clone(), item.ttl, |_| true)
-            };
-            Ok(items.iter().map(|item| put(item).map(|_| ())).collect())
-        })
-    }
-
-    fn delete_many<'a>(&'a self, keys: &'a [Key<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<bool>> {
-        self.answer(Operation::DeleteMany, cx, move |store| {
-            Ok(keys.iter().map(|key| Ok(store.remove(key.as_bytes()))).collect())
-        })
+    fn freshness(&self) -> Option<&dyn Freshness> {
+        Some(self)
     }
 }
-
-impl Expiry for Memory {
-    fn ttl<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Ttl>> {
-        self.answer(Operation::Ttl, cx, move |store| {
-            let Some(entry) = store.find(key.as_bytes()) else { return Ok(None) };
-            let Some(expires) = entry.expires else { return Ok(Some(Ttl::Never)) };
-            // An entry that expires between the two looks at the clock is absent.
-            Ok(Ttl::from_duration(expires.saturating_sub(store.clock.now())))
-        })
-    }
-
-    fn touch<'a>(&'a self, key: Key<'a>, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, bool> {
-        self.answer(Operation::Touch, cx, move |store| {
-            let mut shard = write(store.shard(key.as_bytes()));
-            if store.live(&shard, key.as_bytes()).is_none() {
-                return Ok(false);
-            }
-            let expires = store.end_of(ttl);
-            Ok(shard.entries.get_mut(key.as_bytes()).is_some_and(|entry| {
-                entry.expires = expires;
-                true
-            }))
-        })
-    }
-}
-
-impl Locks for Memory {
-    fn lock<'a>(&'a self, key: Key<'a>, token: &'a [u8], hold_ms: u64, cx: &'a Cx<'a>) -> Fut<'a, bool> {
-        self.answer(Operation::Lock, cx, move |store| {
-            store.lock(key.as_bytes(), token, Ttl::from_ms(hold_ms.max(1)).unwrap_or(Ttl::Never))
-        })
-    }
-
-    fn unlock<'a>(&'a self, key: Key<'a>, token: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, bool> {
-        self.answer(Operation::Unlock, cx, move |store| Ok(store.unlock(key.as_bytes(), token)))
-    }
-}
-
-impl Cas for Memory {
-    fn get_version<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<(Bytes, Version)>> {
-        self.answer(Operation::GetVersion, cx, move |store| {
-            Ok(store.find(key.as_bytes()).map(|entry| (entry.value, entry.version)))
-        })
-    }
-
-    fn set_if<'a>(
-        &'a self,
-        key: Key<'a>,
-        value: Bytes,
-        ttl: Ttl,
-        expect: Option<Version>,
-        cx: &'a Cx<'a>,
-    ) -> Fut<'a, bool> {
-        self.answer(Operation::SetIf, cx, move |store| {
-            store.put(Operation::SetIf, key.as_bytes(), value, ttl, |entry| entry.map(|entry| entry.version) == expect)
-        })
-    }
-}
-
-impl Scan for Memory {
-    fn next<'a>(&'a self, prefix: &'a [u8], cursor: Option<&'a [u8]>, max: usize, cx: &'a Cx<'a>) -> Fut<'a, Page> {
-        // At least one item, or a page could never lead to the next.
-        self.answer(Operation::Scan, cx, move |store| Ok(store.page(prefix, cursor, max.max(1))))
-    }
-
-    fn read<'a>(&'a self, id: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
-        self.answer(Operation::Read, cx, move |store| Ok(store.find(id).map(|entry| entry.value)))
-    }
-}
-
-impl Clear for Memory {
-    fn clear<'a>(&'a self, prefix: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, u64> {
-        self.answer(Operation::Clear, cx, move |store| Ok(store.clear(prefix)))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -9,10 +9,12 @@ mod config;
 mod contract;
 mod deadline;
 mod faults;
+mod freshness;
 mod limits;
 mod locks;
 mod scan;
 mod ttl;
+mod watch;
 
 use std::sync::LazyLock;
 
@@ -33,6 +35,8 @@ pub fn cases() -> &'static [Case] {
             cas::CASES,
             scan::CASES,
             clear::CASES,
+            watch::CASES,
+            freshness::CASES,
             config::CASES,
             faults::CASES,
         ]

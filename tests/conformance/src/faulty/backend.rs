@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cachekit_plugin::{
-    Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Enumerates, Expiry, Fut, Health, Key, Kind, Limits, Locks,
-    Operation, Scan, Ttl,
+    Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Enumerates, Expiry, Freshness, Fut, Health, Key, Kind, Limits,
+    Locks, Operation, Scan, Ttl, Watch,
 };
 
 use super::{Fault, Faulty, guard};
@@ -164,6 +164,10 @@ impl Backend for Faulty {
             if self.has(Fault::MissIsAnError) && found.is_none() {
                 return Err(BackendError::new(Kind::Internal, Operation::Get, "no such key"));
             }
+            if self.has(Fault::GetReturnsStale) && found.is_none() {
+                let stale = self.memory.get_dated(Key::from_wire(&wire), cx).await?;
+                return Ok(stale.map(|stale| stale.value));
+            }
             Ok(self.answer(found).await)
         })
     }
@@ -190,6 +194,7 @@ impl Backend for Faulty {
                         }
                     }
                 }
+                Fault::TellsTooEarly => self.tell_early(wire),
                 Fault::TearsValues => {
                     self.store_half(wire, &value, cx).await?;
                     std::thread::sleep(Duration::from_micros(200));
@@ -225,6 +230,8 @@ impl Backend for Faulty {
             let wire = self.key(key.as_bytes(), cx);
             let wire = Key::from_wire(&wire);
             match self.fault {
+                // It is no value any more, but stale it is served on.
+                Fault::DeletedIsStale => return self.memory.exists(wire, cx).await,
                 Fault::IgnoresDelete => return self.memory.exists(wire, cx).await,
                 Fault::DeletesInTwoSteps if self.memory.exists(wire, cx).await? => {
                     self.memory.set(wire, Bytes::new(), Ttl::Never, cx).await?;
@@ -302,6 +309,14 @@ impl Backend for Faulty {
     }
 
     fn clear(&self) -> Option<&dyn Clear> {
+        Some(self)
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        Some(self)
+    }
+
+    fn freshness(&self) -> Option<&dyn Freshness> {
         Some(self)
     }
 }

@@ -30,6 +30,7 @@ impl Batch for Faulty {
 
     fn set_many<'a>(&'a self, items: &'a [SetItem<'a>], cx: &'a Cx<'a>) -> Fut<'a, Answers<()>> {
         Box::pin(async move {
+            self.shared.busy.store(self.has(Fault::WatchIgnoresBatches), std::sync::atomic::Ordering::SeqCst);
             let (mut answers, mut written, mut failed) = (Vec::new(), BTreeSet::new(), false);
             for (number, item) in items.iter().enumerate() {
                 let mut wire: Cow<'_, [u8]> = item.key.as_bytes().into();
@@ -61,6 +62,7 @@ impl Batch for Faulty {
                 failed |= answer.is_err();
                 answers.push(answer);
             }
+            self.shared.busy.store(false, std::sync::atomic::Ordering::SeqCst);
             Ok(answers)
         })
     }
