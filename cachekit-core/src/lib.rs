@@ -13,6 +13,7 @@ pub mod codec;
 pub mod config;
 pub mod error;
 pub mod guard;
+pub mod interop;
 mod invalidate;
 pub mod key;
 pub mod l1;
