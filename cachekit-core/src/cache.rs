@@ -372,9 +372,7 @@ impl Cache {
             if error.kind() == Kind::Timeout {
                 self.engine.counters.l2_timeouts.add();
             }
-            if let Some(tier) = &self.engine.tier {
-                tier.tell(error);
-            }
+            tracing::warn!(target: "cachekit", kind = error.kind().as_str(), operation = error.operation().as_str(), "{error}");
         }
         answer
     }

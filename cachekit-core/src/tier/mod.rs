@@ -1,6 +1,5 @@
 //! The slot of the second tier: wire keys become the store's keys, and every call ends by its deadline.
 
-mod outage;
 #[cfg(feature = "dynamic-plugins")]
 pub mod plugin;
 #[cfg(not(feature = "dynamic-plugins"))]
@@ -24,7 +23,6 @@ use futures_util::stream;
 use crate::guard::breaker::{self, Breaker, BreakerState};
 use crate::guard::deadline::within;
 use crate::key::WireKey;
-use outage::Outage;
 
 /// Single operations under way for a batch on a store without batches.
 const EMULATED_IN_FLIGHT: usize = 16;
@@ -35,14 +33,13 @@ pub struct Tier {
     backend: Arc<dyn Backend>,
     limits: Limits,
     breaker: Option<Arc<Breaker>>,
-    outage: Arc<Outage>,
 }
 
 impl Tier {
     /// Takes a store, linked or loaded.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         let limits = backend.limits();
-        Self { backend, limits, breaker: None, outage: Arc::default() }
+        Self { backend, limits, breaker: None }
     }
 
     /// Puts a breaker before the store.
@@ -62,11 +59,6 @@ impl Tier {
         self.breaker.as_ref().map_or(0, |breaker| breaker.refused())
     }
 
-    /// Tells the log of a failure.
-    pub(crate) fn tell(&self, error: &BackendError) {
-        self.outage.tell(error);
-    }
-
     /// Runs one exchange with the store, unless the breaker refuses it.
     async fn exchange<T>(
         &self,
@@ -74,14 +66,10 @@ impl Tier {
         operation: Operation,
         work: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let permit = self.breaker.as_ref().map(|breaker| breaker.admit(operation)).transpose()?;
+        let Some(breaker) = &self.breaker else { return within(deadline, operation, work).await };
+        let permit = breaker.admit(operation)?;
         let answer = within(deadline, operation, work).await;
-        if answer.is_ok() {
-            self.outage.end();
-        }
-        if let Some(permit) = permit {
-            permit.settle(answer.as_ref().is_err_and(breaker::counts));
-        }
+        permit.settle(answer.as_ref().is_err_and(breaker::counts));
         answer
     }
 
@@ -92,18 +80,14 @@ impl Tier {
         operation: Operation,
         work: impl Future<Output = Result<Answers<T>, BackendError>>,
     ) -> Result<Answers<T>, BackendError> {
-        let permit = self.breaker.as_ref().map(|breaker| breaker.admit(operation)).transpose()?;
+        let Some(breaker) = &self.breaker else { return within(deadline, operation, work).await };
+        let permit = breaker.admit(operation)?;
         let answer = within(deadline, operation, work).await;
-        if answer.as_ref().is_ok_and(|answers| answers.iter().any(Result::is_ok)) {
-            self.outage.end();
-        }
-        if let Some(permit) = permit {
-            let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
-            permit.settle(match &answer {
-                Ok(answers) => !answers.is_empty() && answers.iter().all(failed),
-                Err(error) => breaker::counts(error),
-            });
-        }
+        let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
+        permit.settle(match &answer {
+            Ok(answers) => !answers.is_empty() && answers.iter().all(failed),
+            Err(error) => breaker::counts(error),
+        });
         answer
     }
 

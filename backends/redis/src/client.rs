@@ -1,0 +1,169 @@
+//! The store, whatever its shape: asks the right server for a key.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use cachekit_plugin::Cx;
+use redis::aio::ConnectionLike;
+use redis::{Cmd, Pipeline, RedisResult, Value};
+
+use crate::cluster::Cluster;
+use crate::error::Trouble;
+use crate::node::{Access, Node};
+use crate::reactor;
+use crate::url::Address;
+
+/// The store.
+pub(crate) enum Client {
+    /// One server, or the one that sentinels name.
+    Node(Node),
+    Cluster(Cluster),
+    /// A connection that the caller brought along.
+    Given(Given),
+}
+
+/// Somebody else's connection.
+pub(crate) struct Given {
+    connection: Box<dyn Carry>,
+    /// Whether all keys are on one server, so that they can be listed.
+    pub(crate) is_one_server: bool,
+}
+
+type Carried<'a, T> = Pin<Box<dyn Future<Output = RedisResult<T>> + Send + 'a>>;
+
+trait Carry: Send + Sync {
+    fn ask<'a>(&'a self, command: &'a Cmd) -> Carried<'a, Value>;
+    fn ask_all<'a>(&'a self, commands: &'a Pipeline) -> Carried<'a, Vec<Value>>;
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Carry for C {
+    fn ask<'a>(&'a self, command: &'a Cmd) -> Carried<'a, Value> {
+        let mut connection = self.clone();
+        Box::pin(async move { connection.req_packed_command(command).await })
+    }
+
+    fn ask_all<'a>(&'a self, commands: &'a Pipeline) -> Carried<'a, Vec<Value>> {
+        let mut connection = self.clone();
+        Box::pin(async move { connection.req_packed_commands(commands, 0, commands.len()).await })
+    }
+}
+
+impl Given {
+    pub(crate) fn new(connection: impl ConnectionLike + Clone + Send + Sync + 'static, is_one_server: bool) -> Self {
+        Self { connection: Box::new(connection), is_one_server }
+    }
+
+    async fn within<T>(&self, asking: Carried<'_, T>, cx: &Cx<'_>) -> Result<T, Trouble> {
+        match cx.deadline.remaining() {
+            None => Ok(asking.await?),
+            Some(left) if left.is_zero() => Err(Trouble::Late),
+            Some(left) => Ok(reactor::timeout(left, asking)?.await.map_err(|_| Trouble::Late)??),
+        }
+    }
+
+    async fn ask(&self, command: &Cmd, cx: &Cx<'_>) -> Result<Value, Trouble> {
+        self.within(self.connection.ask(command), cx).await.and_then(error_apart)
+    }
+
+    async fn ask_all(&self, commands: &Pipeline, cx: &Cx<'_>) -> Result<Vec<Value>, Trouble> {
+        let replies = self.within(self.connection.ask_all(commands), cx).await?;
+        if replies.len() == commands.len() { Ok(replies) } else { Err(Trouble::WrongReply) }
+    }
+}
+
+/// One of the servers that hold the keys.
+pub(crate) enum Server<'a> {
+    Node(&'a Node),
+    Shared(std::sync::Arc<Node>),
+    Given(&'a Given),
+}
+
+impl Server<'_> {
+    pub(crate) async fn ask(&self, command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {
+        match self {
+            Self::Node(node) => node.ask(command, access, cx).await,
+            Self::Shared(node) => node.ask(command, access, cx).await,
+            Self::Given(given) => given.ask(command, cx).await,
+        }
+    }
+}
+
+impl Client {
+    /// Asks the server of `key`.
+    pub(crate) async fn ask(&self, key: &[u8], command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {
+        match self {
+            Self::Node(node) => node.ask(command, access, cx).await,
+            // Boxed: these are large, and their futures would make every request to one server as large.
+            Self::Cluster(cluster) => Box::pin(cluster.ask(key, command, access, cx)).await,
+            Self::Given(given) => Box::pin(given.ask(command, cx)).await,
+        }
+    }
+
+    /// Sends several commands at once. One reply or one trouble for each; the outer trouble: nothing is known of any.
+    pub(crate) async fn ask_all(
+        &self,
+        keyed: Vec<(&[u8], Cmd)>,
+        access: Access,
+        cx: &Cx<'_>,
+    ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
+        if let Self::Cluster(cluster) = self {
+            return Box::pin(cluster.ask_all(keyed, access, cx)).await;
+        }
+        let mut pipeline = Pipeline::with_capacity(keyed.len());
+        for (_, command) in keyed {
+            pipeline.add_command(command);
+        }
+        let replies = match self {
+            Self::Node(node) => node.ask_all(&pipeline, access, cx).await?,
+            Self::Given(given) => given.ask_all(&pipeline, cx).await?,
+            Self::Cluster(_) => return Err(Trouble::WrongReply),
+        };
+        Ok(replies.into_iter().map(error_apart).collect())
+    }
+
+    /// The servers that hold the keys, each with a name that sorts, beginning at `from`.
+    pub(crate) async fn servers(&self, from: &str, cx: &Cx<'_>) -> Result<Vec<(String, Server<'_>)>, Trouble> {
+        Ok(match self {
+            Self::Node(node) => vec![(String::new(), Server::Node(node))],
+            Self::Given(given) => vec![(String::new(), Server::Given(given))],
+            Self::Cluster(cluster) => {
+                let named = |(address, node): (Address, _)| (address.to_string(), Server::Shared(node));
+                let all = cluster.primaries(cx).await?.into_iter().map(named);
+                all.filter(|(name, _)| name.as_str() >= from).collect()
+            }
+        })
+    }
+
+    /// Whether one command may concern several keys.
+    pub(crate) fn takes_many(&self) -> bool {
+        match self {
+            Self::Node(_) => true,
+            Self::Cluster(_) => false,
+            Self::Given(given) => given.is_one_server,
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Node(node) => node.close(),
+            Self::Cluster(cluster) => cluster.close(),
+            // It belongs to its bringer.
+            Self::Given(_) => {}
+        }
+    }
+
+    pub(crate) fn mode(&self) -> &'static str {
+        match self {
+            Self::Node(_) => "standalone",
+            Self::Cluster(_) => "cluster",
+            Self::Given(_) => "connection of the caller",
+        }
+    }
+}
+
+fn error_apart(reply: Value) -> Result<Value, Trouble> {
+    match reply {
+        Value::ServerError(error) => Err(Trouble::Server(error)),
+        reply => Ok(reply),
+    }
+}

@@ -1,0 +1,290 @@
+//! Changes by others, as the server tells them: tracking in broadcast mode, on a connection of its own.
+//!
+//! A connection is not told of what it wrote itself, so this backend's writes go through the one that is told. The server
+//! says nothing while nothing changes, and a connection that went dead says nothing either; a PING every 300 ms tells the
+//! two apart, and a second and a half without an answer ends the watch.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use cachekit_plugin::{Cx, Event, Key, WatchGuard, WatchSink};
+use redis::aio::{AsyncPushSender, SendError};
+use redis::{PushInfo, PushKind, Value, cmd};
+
+use crate::error::Trouble;
+use crate::line::Line;
+use crate::node::Node;
+use crate::reactor;
+use crate::reply;
+
+/// Pause between two PINGs, and how long each is waited for.
+const BEAT: Duration = Duration::from_millis(300);
+/// The contract allows two seconds of silence; the last beat may have just been answered when the line went dead.
+const LONGEST_SILENCE: Duration = Duration::from_millis(1_500);
+
+/// The watches of a backend: all on one connection.
+#[derive(Default)]
+pub(crate) struct Hub {
+    /// Held while a watch is begun.
+    beginning: tokio::sync::Mutex<()>,
+    current: Arc<Mutex<Option<Tracked>>>,
+}
+
+/// A connection with tracking on.
+#[derive(Clone)]
+struct Tracked {
+    line: Line,
+    sinks: Arc<Sinks>,
+    /// What the server tells of: keys that begin with it.
+    covers: Vec<u8>,
+}
+
+/// Who is told.
+struct Sinks {
+    /// What stands before every key of this backend; those who listen do not know it.
+    prefix: Box<[u8]>,
+    all: RwLock<Arc<[Arc<Listener>]>>,
+}
+
+struct Listener {
+    /// Keys as the server has them.
+    prefix: Vec<u8>,
+    sink: Arc<dyn WatchSink>,
+    is_over: AtomicBool,
+}
+
+impl Hub {
+    pub(crate) async fn watch(
+        &self,
+        node: &Node,
+        own_prefix: &[u8],
+        prefix: &[u8],
+        sink: Arc<dyn WatchSink>,
+        cx: &Cx<'_>,
+    ) -> Result<WatchGuard, Trouble> {
+        let _beginning = match cx.deadline.remaining() {
+            None => self.beginning.lock().await,
+            Some(left) => reactor::timeout(left, self.beginning.lock())?.await.map_err(|_| Trouble::Late)?,
+        };
+        let wanted = [own_prefix, prefix].concat();
+        let listener = Arc::new(Listener { prefix: wanted.clone(), sink, is_over: AtomicBool::new(false) });
+        let current = self.current().filter(|tracked| !tracked.line.is_over());
+        let tracked = match current {
+            Some(tracked) if wanted.starts_with(&tracked.covers) => {
+                tracked.sinks.add(&listener);
+                // It may have been lost in between, when the listener was not among those who were told.
+                if tracked.line.is_over() {
+                    tracked.sinks.remove(&listener);
+                    return Err(Trouble::Unsupported("the connection was lost while the watch began"));
+                }
+                tracked
+            }
+            Some(tracked) => self.widen(tracked, own_prefix, &listener, cx).await?,
+            None => self.begin(node, own_prefix, wanted, &listener, cx).await?,
+        };
+        node.write_through(tracked.line.clone());
+        Ok(WatchGuard::new(Held { current: Arc::clone(&self.current), tracked, listener }))
+    }
+
+    /// Opens the connection and has the server track what begins with `covers`.
+    async fn begin(
+        &self,
+        node: &Node,
+        own_prefix: &[u8],
+        covers: Vec<u8>,
+        listener: &Arc<Listener>,
+        cx: &Cx<'_>,
+    ) -> Result<Tracked, Trouble> {
+        let sinks = Arc::new(Sinks { prefix: own_prefix.into(), all: RwLock::new(Arc::new([])) });
+        // Before the server begins: its first message may come with its confirmation.
+        sinks.add(listener);
+        let pushes: Arc<dyn AsyncPushSender> = Arc::new(Pushed(Arc::clone(&sinks)));
+        let opening = node.open_beside(pushes);
+        let line = match cx.deadline.remaining() {
+            None => opening.await?,
+            Some(left) => reactor::timeout(left, opening)?.await.map_err(|_| Trouble::Late)??,
+        };
+        track(&line, &covers, cx).await?;
+        let tracked = Tracked { line, sinks, covers };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tracked.clone());
+        let beating = tracked.clone();
+        reactor::spawn(async move { beating.beat().await })?;
+        Ok(tracked)
+    }
+
+    /// Has the server track all keys of this backend, on the connection that tracks some already.
+    async fn widen(
+        &self,
+        tracked: Tracked,
+        own_prefix: &[u8],
+        listener: &Arc<Listener>,
+        cx: &Cx<'_>,
+    ) -> Result<Tracked, Trouble> {
+        /// Ends every watch, should the caller leave or the server refuse in between: whether anything is tracked then
+        /// is not known.
+        struct Between<'a>(&'a Tracked);
+        impl Drop for Between<'_> {
+            fn drop(&mut self) {
+                self.0.sinks.lose();
+                self.0.line.end(Trouble::Unsupported("tracking could not be widened"));
+            }
+        }
+        let between = Between(&tracked);
+        let mut off = cmd("CLIENT");
+        off.arg("TRACKING").arg("OFF");
+        reply::okay(tracked.line.ask(&off, cx).await?)?;
+        track(&tracked.line, own_prefix, cx).await?;
+        std::mem::forget(between);
+        // Between "off" and "on" nothing was told.
+        tracked.sinks.tell(Event::Everything);
+        tracked.sinks.add(listener);
+        let tracked = Tracked { covers: own_prefix.to_vec(), ..tracked };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tracked.clone());
+        Ok(tracked)
+    }
+
+    fn current(&self) -> Option<Tracked> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends all watches.
+    pub(crate) fn close(&self) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tracked) = current {
+            tracked.sinks.lose();
+            tracked.line.end(Trouble::Unsupported("the backend was closed"));
+        }
+    }
+}
+
+/// Turns tracking on for keys that begin with `prefix`.
+async fn track(line: &Line, prefix: &[u8], cx: &Cx<'_>) -> Result<(), Trouble> {
+    let mut on = cmd("CLIENT");
+    on.arg("TRACKING").arg("ON").arg("BCAST");
+    if !prefix.is_empty() {
+        on.arg("PREFIX").arg(prefix);
+    }
+    on.arg("NOLOOP");
+    reply::okay(line.ask(&on, cx).await?)
+}
+
+impl Tracked {
+    /// Asks for a sign of life until there is none, or nobody listens.
+    async fn beat(&self) {
+        let mut heard = Instant::now();
+        while !self.sinks.is_empty() {
+            let asked = Instant::now();
+            match self.line.ask(&cmd("PING"), &Cx::within(BEAT)).await {
+                Ok(_) => heard = asked,
+                Err(_) if self.line.is_over() || heard.elapsed() >= LONGEST_SILENCE => break,
+                Err(_) => {}
+            }
+            if let Some(rest) = BEAT.checked_sub(asked.elapsed()) {
+                tokio::time::sleep(rest).await;
+            }
+        }
+        self.sinks.lose();
+        self.line.end(Trouble::Silent(LONGEST_SILENCE));
+    }
+}
+
+impl Sinks {
+    fn all(&self) -> Arc<[Arc<Listener>]> {
+        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
+    fn add(&self, listener: &Arc<Listener>) {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        *all = all.iter().chain(std::iter::once(listener)).cloned().collect();
+    }
+
+    fn remove(&self, listener: &Arc<Listener>) {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        *all = all.iter().filter(|other| !Arc::ptr_eq(other, listener)).cloned().collect();
+    }
+
+    /// Tells everybody; outside of every lock, because who is told may begin or end a watch.
+    fn tell(&self, event: Event<'_>) {
+        for listener in self.all().iter().filter(|listener| !listener.is_over.load(Ordering::Acquire)) {
+            listener.sink.event(event);
+        }
+    }
+
+    fn changed(&self, key: &[u8]) {
+        let Some(own) = key.strip_prefix(&*self.prefix).filter(|own| !own.is_empty()) else { return };
+        for listener in self.all().iter() {
+            if key.starts_with(&listener.prefix) && !listener.is_over.load(Ordering::Acquire) {
+                listener.sink.event(Event::Changed(Key::from_wire(own)));
+            }
+        }
+    }
+
+    /// Tells everybody that it is over, once.
+    fn lose(&self) {
+        for listener in self.all().iter() {
+            if !listener.is_over.swap(true, Ordering::AcqRel) {
+                listener.sink.event(Event::Lost);
+            }
+        }
+    }
+}
+
+/// Takes the server's messages from the connection.
+struct Pushed(Arc<Sinks>);
+
+impl AsyncPushSender for Pushed {
+    fn send(&self, info: PushInfo) -> Result<(), SendError> {
+        match info.kind {
+            PushKind::Invalidate => match info.data.into_iter().next() {
+                Some(Value::Array(keys)) => {
+                    for key in keys {
+                        match key {
+                            Value::BulkString(key) => self.0.changed(&key),
+                            _ => self.0.tell(Event::Everything),
+                        }
+                    }
+                }
+                // No list: the whole database was emptied.
+                _ => self.0.tell(Event::Everything),
+            },
+            PushKind::Disconnection => self.0.lose(),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Keeps a watch.
+struct Held {
+    current: Arc<Mutex<Option<Tracked>>>,
+    tracked: Tracked,
+    listener: Arc<Listener>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Held")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.listener.is_over.store(true, Ordering::Release);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tracked.sinks.remove(&self.listener);
+        // The last one: no connection is kept for nobody. Writes find it over and go their usual way.
+        if self.tracked.sinks.is_empty() {
+            if current.as_ref().is_some_and(|tracked| tracked.line.is(&self.tracked.line)) {
+                *current = None;
+            }
+            drop(current);
+            self.tracked.line.end(Trouble::Unsupported("nobody watches any more"));
+        }
+    }
+}
