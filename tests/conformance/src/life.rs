@@ -71,13 +71,20 @@ pub(crate) fn watch(
 }
 
 /// Waits until a short life that begins now has ended, so that every one that began before has ended too.
+///
+/// A witness that has ended says so of its own clock alone: a store of several servers keeps several, which tick at
+/// different moments. So what the store was given at most, a life, a step and the slack, has to pass as well.
 pub(crate) fn outlast(subject: &Subject) -> Result<(), Failure> {
     let witness = subject.key("witness");
     let backend = subject.backend();
+    let step = Duration::from_millis(subject.limits().ttl_step_ms);
+    let over = Instant::now() + Duration::from_millis(short_ms(subject.limits())?) + step + SLACK;
     watch(
         subject,
         "an entry",
         |life_ms| backend.set_for(&witness, &b"w"[..], ms(life_ms)),
         || Ok(backend.get(&witness)?.is_some()),
-    )
+    )?;
+    std::thread::sleep(over.saturating_duration_since(Instant::now()));
+    Ok(())
 }
