@@ -39,6 +39,9 @@ impl Session {
         for warning in &config.warnings {
             self.output.warn(&warning.0);
         }
+        if self.output.is_verbose() {
+            config.notes.iter().for_each(|note| self.output.note(&format!("note: {note}")));
+        }
         if config.tier.value.is_none() {
             let why = "nothing is configured: the user's cache directory";
             config.set_default_tier(cachekit::embedded_tier()?, why, &environment)?;

@@ -372,7 +372,9 @@ impl Cache {
             if error.kind() == Kind::Timeout {
                 self.engine.counters.l2_timeouts.add();
             }
-            tracing::warn!(target: "cachekit", kind = error.kind().as_str(), operation = error.operation().as_str(), "{error}");
+            if let Some(tier) = &self.engine.tier {
+                tier.tell(error);
+            }
         }
         answer
     }

@@ -17,8 +17,11 @@
 //!
 //! Programs without a runtime take [`Cache::blocking`].
 
+mod backends;
+mod process_default;
 mod sources;
 
+pub use backends::{backend, built_in};
 pub use cachekit_core::cache::{CacheHealth, KeyPage, SetOptions, Value};
 pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
@@ -31,7 +34,8 @@ pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
 pub use cachekit_core::{blocking, clock, codec, config, key};
 pub use cachekit_plugin as plugin;
-pub use sources::{built_in, from_env, from_file, open, user_cache_dir, user_config_file};
+pub use process_default::{default_backend, set_default_backend};
+pub use sources::{builder, config_from_env, from_env, from_file, open, user_cache_dir, user_config_file};
 #[cfg(feature = "file")]
 pub use sources::{embedded, embedded_tier};
 

@@ -2,47 +2,61 @@
 
 use std::path::{Path, PathBuf};
 
-use cachekit_core::Cache;
-use cachekit_core::config::{Config, ConfigError, EngineServices, Environment, Sources};
-#[cfg(feature = "file")]
-use cachekit_core::config::{Source, TierChoice};
-use cachekit_core::tier::registry::Registry;
+use cachekit_core::config::{Config, ConfigError, EngineServices, Environment, Source, Sources, TierChoice};
+use cachekit_core::{Cache, CacheBuilder};
 
-/// The backends this program was built with.
-pub fn built_in() -> Registry {
-    let registry = Registry::default();
-    #[cfg(feature = "file")]
-    let registry = registry.with::<cachekit_backend_file::FileBackend>("file");
-    registry
-}
+use crate::backends::built_in;
+use crate::process_default::default_backend;
 
-/// The cache that the environment and, if there is one, the user's `cachekit.toml` describe. With nothing configured it
-/// has L1 alone, and says so in the log.
+/// The cache that the environment and, if there is one, the user's `cachekit.toml` describe.
+///
+/// With nothing configured its second tier is Redis at `redis://localhost:6379`. No server there is no error: the cache
+/// keeps values in the process alone, says so once in the log, and uses the server as soon as it answers.
 ///
 /// # Errors
 /// [`ConfigError`], naming the field, where its value came from, and what is accepted.
 pub fn from_env() -> Result<Cache, ConfigError> {
-    let config = Config::resolve(&Sources {
-        environment: Environment::from_vars(std::env::vars_os()),
-        default_file: user_config_file(),
-        ..Sources::default()
-    })?;
-    if config.tier.value.is_none() {
-        tracing::warn!(target: "cachekit", "no second tier is configured: this cache keeps values in the process alone");
-    }
-    open(&config)
+    open(&config_from_env()?)
 }
 
-/// The cache that a configuration file describes, with the environment above it.
+/// What [`from_env`] opens, to be looked at or changed before.
+///
+/// # Errors
+/// As [`from_env`].
+pub fn config_from_env() -> Result<Config, ConfigError> {
+    with_default_tier(Sources { default_file: user_config_file(), ..Sources::default() })
+}
+
+/// The cache that a configuration file describes, with the environment above it. A file that names no backend leaves it to
+/// the environment, and to Redis at `redis://localhost:6379` after that.
 ///
 /// # Errors
 /// As [`from_env`].
 pub fn from_file(path: impl AsRef<Path>) -> Result<Cache, ConfigError> {
-    open(&Config::resolve(&Sources {
-        file: Some(path.as_ref().to_owned()),
-        environment: Environment::from_vars(std::env::vars_os()),
-        ..Sources::default()
-    })?)
+    open(&with_default_tier(Sources { file: Some(path.as_ref().to_owned()), ..Sources::default() })?)
+}
+
+/// Resolves with the environment of this process, and falls back to what the family falls back to.
+fn with_default_tier(mut sources: Sources) -> Result<Config, ConfigError> {
+    sources.environment = Environment::from_vars(std::env::vars_os());
+    let mut config = Config::resolve(&sources)?;
+    if config.tier.value.is_none() && default_backend().is_none() {
+        match fallback() {
+            Some(tier) => config.set_default_tier(tier, "nothing is configured", &sources.environment)?,
+            None => tracing::warn!(
+                target: "cachekit",
+                "no second tier is configured: this cache keeps values in the process alone"
+            ),
+        }
+    }
+    Ok(config)
+}
+
+/// What the family uses where nobody said anything, if this program was built with it.
+fn fallback() -> Option<TierChoice> {
+    let options = [("url".to_owned(), "redis://localhost:6379".into())];
+    let redis = TierChoice::Builtin { scheme: "redis".into(), options: options.into_iter().collect() };
+    built_in().knows("redis").then_some(redis)
 }
 
 /// A cache on files in the user's cache directory: for programs that want a cache and no configuration.
@@ -61,10 +75,38 @@ pub fn embedded() -> Result<Cache, ConfigError> {
 /// # Errors
 /// [`ConfigError`] if the second tier cannot be opened or a setting is refused.
 pub fn open(config: &Config) -> Result<Cache, ConfigError> {
+    Ok(builder(config)?.build()?)
+}
+
+/// A builder with a resolved configuration, for what only code can say. Where the configuration's backend was not named in
+/// code, [`set_default_backend`](crate::set_default_backend) goes over it.
+///
+/// # Errors
+/// As [`open`].
+pub fn builder(config: &Config) -> Result<CacheBuilder, ConfigError> {
     for warning in &config.warnings {
         tracing::warn!(target: "cachekit", "{}", warning.0);
     }
-    Ok(config.builder(&built_in(), EngineServices::shared())?.build()?)
+    for note in &config.notes {
+        tracing::info!(target: "cachekit", "{note}");
+    }
+    if config.master_key.value.is_some() {
+        // Said because the other half of the family refuses to guess: whoever sets a key may believe that it is in use.
+        tracing::warn!(
+            target: "cachekit",
+            "a master key is configured ({}) and encrypts nothing by itself: a key is a source, not a switch",
+            config.master_key.source
+        );
+    }
+    let named_in_code = matches!(config.tier.source, Source::Code(_) | Source::Preset(_));
+    match default_backend().filter(|_| !named_in_code) {
+        Some(backend) => {
+            let mut config = config.clone();
+            config.tier.set(Some(TierChoice::None), Source::Code("set_default_backend"));
+            Ok(config.builder(&built_in(), EngineServices::shared())?.backend(backend))
+        }
+        None => config.builder(&built_in(), EngineServices::shared()),
+    }
 }
 
 /// The File backend in the user's cache directory, as a choice for a [`Config`].

@@ -1,5 +1,6 @@
 //! What the configuration says, and whether it works.
 
+use cachekit::Environment;
 use serde_json::{Value as Json, json};
 
 use super::store::ask;
@@ -25,9 +26,14 @@ pub(super) fn config(command: &ConfigCommand, session: &Session) -> Result<Outco
 /// The settings as an application would get them, not as this program bends them for itself.
 fn show(config: &cachekit::Config, output: Output) -> Result<Outcome, Failure> {
     let settings = config.show();
+    // What this process sees, by name alone: a variable that a shell has set and not exported is not among them.
+    let environment = Environment::from_vars(std::env::vars_os());
+    let seen = environment.names();
     if output.is_json() {
         let warnings: Vec<&str> = config.warnings.iter().map(|warning| &*warning.0).collect();
-        output.document(&json!({ "settings": settings, "warnings": warnings }))?;
+        output.document(&json!({
+            "settings": settings, "warnings": warnings, "notes": config.notes, "variables": seen.collect::<Vec<_>>(),
+        }))?;
         return Ok(Outcome::Done);
     }
     let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -37,5 +43,13 @@ fn show(config: &cachekit::Config, output: Output) -> Result<Outcome, Failure> {
         .map(|(name, shown)| format!("{name:name_width$} = {}  ({})\n", text(&shown.value), shown.source))
         .collect::<String>();
     output.bytes(lines.as_bytes())?;
+    for note in &config.notes {
+        output.note(&format!("note: {note}"));
+    }
+    let seen: Vec<_> = seen.collect();
+    output.note(&match seen.as_slice() {
+        [] => "note: the environment of this process has no variable of cachekit".to_owned(),
+        names => format!("note: the environment of this process has {}", names.join(", ")),
+    });
     Ok(Outcome::Done)
 }

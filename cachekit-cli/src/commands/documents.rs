@@ -18,14 +18,20 @@ pub(super) fn completions(shell: Shell, session: &Session) -> Result<Outcome, Fa
 pub(super) fn man(session: &Session) -> Result<Outcome, Failure> {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::io("the page cannot be written"))?;
-    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()).cloned() {
-        let name = format!("cachekit {}", command.get_name());
-        let section = clap_mangen::Man::new(command.display_name(name));
-        let failed = |source| Failure::io("the page cannot be written")(source);
-        section.render_name_section(&mut page).map_err(failed)?;
-        section.render_options_section(&mut page).map_err(failed)?;
-    }
+    sections(&Cli::command(), "cachekit", &mut page).map_err(Failure::io("the page cannot be written"))?;
     give("man", &page, session)
+}
+
+/// A section for each command that can be typed, and for those below it.
+fn sections(parent: &clap::Command, path: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+    for command in parent.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let path = format!("{path} {}", command.get_name());
+        let section = clap_mangen::Man::new(command.clone().display_name(&path));
+        section.render_name_section(page)?;
+        section.render_options_section(page)?;
+        sections(command, &path, page)?;
+    }
+    Ok(())
 }
 
 fn give(name: &str, text: &[u8], session: &Session) -> Result<Outcome, Failure> {

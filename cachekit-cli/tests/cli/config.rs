@@ -17,7 +17,9 @@ fn every_setting_is_shown_with_its_source() {
     assert!(settings["tier"]["source"].as_str().unwrap().contains("nothing is configured"));
     let overridden = home.run(["config", "show", "--namespace", "cli", "--json"]).json();
     assert_eq!(overridden["settings"]["namespace"]["source"], "--namespace");
-    assert!(home.run(["config", "show"]).expect(0).out().contains("namespace           = fromfile"));
+    let ran = home.run(["config", "show"]).expect(0);
+    let line = ran.out().lines().find(|line| line.starts_with("namespace ")).unwrap();
+    assert!(line.contains(" = fromfile  ("), "{line}");
 }
 
 #[test]
@@ -100,6 +102,47 @@ fn what_is_odd_is_a_warning() {
     let mut command = home.command(["exists", "k"]);
     let ran = Ran::from(command.env("CACHEKIT_DEFALT_TTL", "60").output().unwrap()).expect(1);
     assert!(ran.err.starts_with("warning: ") && ran.err.contains("CACHEKIT_DEFALT_TTL"), "{}", ran.err);
+}
+
+#[test]
+fn what_was_set_and_not_used_is_noted_and_what_the_process_sees_is_listed() {
+    let home = Home::new();
+    let variables = [("REDIS_URL", "redis://common:hunter2@h/0"), ("CACHEKIT_REDIS_URL", "redis://ours:1/0")];
+    let mut command = home.command(["config", "show", "--json"]);
+    let ran = Ran::from(command.envs(variables).output().unwrap()).expect(0);
+    let shown = ran.json();
+    assert_eq!(shown["settings"]["tier"]["source"], "environment CACHEKIT_REDIS_URL");
+    assert_eq!(shown["settings"]["tier.options.url"]["value"], "redis://ours:1/0");
+    assert!(shown["notes"][0].as_str().unwrap().starts_with("REDIS_URL is set, and not used"), "{shown}");
+    assert_eq!(shown["variables"], serde_json::json!(["CACHEKIT_REDIS_URL", "REDIS_URL"]));
+    let mut command = home.command(["config", "show"]);
+    let ran = Ran::from(command.envs(variables).output().unwrap()).expect(0);
+    assert!(ran.err.contains("note: REDIS_URL is set") && !format!("{ran:?}").contains("hunter2"), "{ran:?}");
+    // A note is no warning: commands that do something else do not repeat it.
+    let mut command = home.command(["--backend", "file:///tmp/nowhere/at/all", "config", "show", "--json"]);
+    assert_eq!(Ran::from(command.envs(variables).output().unwrap()).expect(0).err, "");
+}
+
+#[test]
+fn keys_are_checked_and_never_shown() {
+    let home = Home::new();
+    let show = |key: &str| {
+        let mut command = home.command(["config", "show"]);
+        Ran::from(command.env("CACHEKIT_MASTER_KEY", key).output().unwrap())
+    };
+    let key = "ab".repeat(32);
+    let ran = show(&key).expect(0);
+    assert!(!format!("{ran:?}").contains(&key) && ran.out().contains("encryption.master_key"), "{ran:?}");
+    // The last is what the guide shows as a valid key.
+    for (wrong, expected) in [
+        ("my-secret-key", "character 1 of 13 is no hex digit"),
+        ("abcd1234", "8 characters, 64 needed"),
+        ("a1b2c3d4e5f6789012345678901234567890abcdef12345678901234567890", "62 characters, 64 needed"),
+    ] {
+        let ran = show(wrong).expect(2);
+        assert!(ran.err.contains(expected) && ran.err.contains("CACHEKIT_MASTER_KEY"), "{ran:?}");
+        assert!(ran.err.contains("openssl rand -hex 32") && !ran.err.contains(wrong), "{ran:?}");
+    }
 }
 
 #[test]

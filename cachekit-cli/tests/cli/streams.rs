@@ -62,21 +62,6 @@ fn no_color_code_goes_where_no_terminal_is() {
 }
 
 #[test]
-fn completions_and_the_manual_page_know_every_command() {
-    let home = Home::new();
-    for shell in ["bash", "zsh", "fish"] {
-        let script = home.run(["completions", shell]).expect(0);
-        assert!(script.out().contains("inspect") && script.out().contains("success-only"), "{shell}");
-    }
-    let page = home.run(["man"]).expect(0);
-    assert!(page.out().starts_with(".ie") || page.out().contains(".TH cachekit"), "{}", page.out());
-    for command in ["run", "touch", "stats", "completions"] {
-        assert!(page.out().contains(command), "{command}");
-    }
-    home.run(["completions", "csh"]).expect(2);
-}
-
-#[test]
 fn logs_go_to_stderr_and_only_when_asked_for() {
     let home = Home::new();
     assert_eq!(home.run(["set", "k", "v"]).err, "");

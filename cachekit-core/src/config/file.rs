@@ -1,15 +1,19 @@
 //! `cachekit.toml`.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use cachekit_plugin::open::{SecretRef, Services};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
-use super::{Config, ConfigError, LibraryChoice, Setting, Source, TierChoice, url};
+use super::keys::{self, MasterKey};
+use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
 
 /// Longest configuration file, bytes.
@@ -41,6 +45,8 @@ struct Fields {
     #[serde(default)]
     compression: CompressionFields,
     #[serde(default)]
+    encryption: Encryption,
+    #[serde(default)]
     tier: Vec<Spanned<Tier>>,
     #[serde(default)]
     plugins: Plugins,
@@ -53,6 +59,7 @@ struct L1 {
     max_bytes: Field<Size>,
     max_entries: Field<u64>,
     ttl_cap: Field<String>,
+    coherence: Field<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -63,6 +70,15 @@ struct CompressionFields {
     threshold: Field<Size>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Encryption {
+    master_key: Field<SecretRef>,
+    previous_master_keys: Field<Vec<SecretRef>>,
+    fail_closed: Field<bool>,
+    deployment_uuid: Field<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Tier {
@@ -71,7 +87,7 @@ struct Tier {
     path: Option<PathBuf>,
     sha256: Option<String>,
     #[serde(default)]
-    options: Map<String, Json>,
+    options: BTreeMap<String, Spanned<Json>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -124,7 +140,9 @@ impl File {
             entries => Ok(Some(*entries)),
         })?;
         self.take(&fields.l1.ttl_cap, &mut config.l1_ttl_cap, "l1.ttl_cap", |text| duration(text))?;
+        self.take(&fields.l1.coherence, &mut config.l1_coherence, "l1.coherence", |coherence| Ok(*coherence))?;
         self.compression(config)?;
+        self.encryption(config)?;
         self.take(&fields.plugins.dirs, &mut config.plugin_dirs, "plugins.dirs", |dirs| {
             match dirs.iter().find(|dir| !dir.is_absolute()) {
                 Some(relative) => Err(format!("{relative:?} is not absolute; plugins are never looked for relatively")),
@@ -177,6 +195,26 @@ impl File {
         Ok(())
     }
 
+    /// Keys are named by reference and read now: a file that is missing is the mistake of whoever wrote the line.
+    fn encryption(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let fields = &self.fields.encryption;
+        let key = |secret: &SecretRef| MasterKey::from_hex(&EngineServices.secret(&secret.reference)?);
+        let field = "encryption.master_key";
+        self.take(&fields.master_key, &mut config.master_key, field, |secret| key(secret).map(Some))?;
+        let field = "encryption.previous_master_keys";
+        self.take(&fields.previous_master_keys, &mut config.previous_master_keys, field, |secrets| {
+            let texts: Result<Vec<_>, _> =
+                secrets.iter().map(|secret| EngineServices.secret(&secret.reference).map(Zeroizing::new)).collect();
+            keys::previous(texts?.iter().map(|text| text.as_str()))
+        })?;
+        let field = "encryption.fail_closed";
+        self.take(&fields.fail_closed, &mut config.encryption_fail_closed, field, |closed| Ok(*closed))?;
+        let field = "encryption.deployment_uuid";
+        self.take(&fields.deployment_uuid, &mut config.deployment_uuid, field, |uuid| {
+            keys::canonical_uuid(uuid).map(Some)
+        })
+    }
+
     fn tier(&self, config: &mut Config) -> Result<(), ConfigError> {
         let [spanned] = self.fields.tier.as_slice() else {
             return match self.fields.tier.get(1) {
@@ -190,6 +228,9 @@ impl File {
         };
         let (tier, source) = (spanned.get_ref(), self.at(spanned));
         let refuse = |reason: String| ConfigError::value("tier", source.clone(), reason);
+        config.tier_options = tier.options.iter().map(|(name, value)| (name.clone(), self.at(value))).collect();
+        let beside: Map<String, Json> =
+            tier.options.iter().map(|(name, value)| (name.clone(), value.get_ref().clone())).collect();
         let library = match (&tier.backend, &tier.plugin, &tier.path) {
             (Some(url), None, None) => {
                 let mut choice = url::choose(url).map_err(refuse)?;
@@ -197,11 +238,11 @@ impl File {
                     return Err(refuse("sha256 belongs to a plugin, not to a backend of this program".into()));
                 }
                 match &mut choice {
-                    TierChoice::None if tier.options.is_empty() => {}
+                    TierChoice::None if beside.is_empty() => {}
                     TierChoice::None => return Err(refuse("backend = \"none\" takes no options".into())),
-                    TierChoice::Builtin { options, .. } => merge(options, &tier.options).map_err(refuse)?,
+                    TierChoice::Builtin { options, .. } => merge(options, &beside).map_err(refuse)?,
                     TierChoice::Plugin { options, sha256, .. } => {
-                        merge(options, &tier.options).map_err(refuse)?;
+                        merge(options, &beside).map_err(refuse)?;
                         if tier.sha256.is_some() && sha256.is_some() && tier.sha256 != *sha256 {
                             return Err(refuse("sha256 stands in the URL and beside it, with different values".into()));
                         }
@@ -219,7 +260,7 @@ impl File {
             }
             _ => return Err(refuse("backend, path and plugin exclude each other; name one".into())),
         };
-        let (sha256, options) = (tier.sha256.clone(), tier.options.clone());
+        let (sha256, options) = (tier.sha256.clone(), beside);
         config.tier.set(Some(TierChoice::Plugin { library, sha256, options }), source);
         Ok(())
     }

@@ -8,11 +8,15 @@
 mod env;
 mod error;
 mod file;
+mod keys;
+mod preset;
 mod secret;
+mod select;
 mod show;
 #[cfg(test)]
 mod tests;
 mod url;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +26,13 @@ use std::time::Duration;
 use cachekit_plugin::{Backend, HostServices};
 use serde_json::{Map, Value as Json};
 
-pub use env::{Environment, KNOWN_VARIABLES, Warning};
+pub use env::{Environment, Warning};
 pub use error::ConfigError;
+pub use keys::MasterKey;
 pub use secret::EngineServices;
 pub use show::Shown;
 pub use url::BackendUrl;
+pub use variables::{KNOWN_VARIABLES, Variable};
 
 use crate::builder::{self, CacheBuilder};
 use crate::cache::Cache;
@@ -131,6 +137,8 @@ pub enum LibraryChoice {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
+    /// Where defaults start from.
+    pub preset: Setting<Option<&'static str>>,
     /// Namespace of keys.
     pub namespace: Setting<String>,
     /// Life of values set without one; `None`: no expiry.
@@ -155,8 +163,20 @@ pub struct Config {
     pub l1_max_entries: Setting<Option<u64>>,
     /// Longest life in L1 of what others can change.
     pub l1_ttl_cap: Setting<Duration>,
+    /// Whether what others write evicts from L1 at once, where the store can tell.
+    pub l1_coherence: Setting<bool>,
     /// The second tier; `None`: nothing chose one.
     pub tier: Setting<Option<TierChoice>>,
+    /// Where options of the second tier came from, unless from where the tier itself did.
+    pub tier_options: BTreeMap<String, Source>,
+    /// What encrypted entries are sealed with. It encrypts nothing by being there.
+    pub master_key: Setting<Option<MasterKey>>,
+    /// What encrypted entries may also be opened with, in this order.
+    pub previous_master_keys: Setting<Vec<MasterKey>>,
+    /// Whether an encrypted entry that cannot be opened is an error instead of a miss.
+    pub encryption_fail_closed: Setting<bool>,
+    /// The tenant that keys are derived for; `None`: `default`.
+    pub deployment_uuid: Setting<Option<String>>,
     /// Directories in which plugins are looked for by id.
     pub plugin_dirs: Setting<Vec<PathBuf>>,
     /// What the absence of layouts in a plugin means: `off`, `warn`, `require`.
@@ -165,11 +185,14 @@ pub struct Config {
     pub plugin_allow_abort: Setting<bool>,
     /// What is odd, but no error.
     pub warnings: Vec<Warning>,
+    /// What is good to know and not odd: which of several sources was used.
+    pub notes: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
+            preset: Setting::default_to(None),
             namespace: Setting::default_to(DEFAULT_NAMESPACE.into()),
             ttl: Setting::default_to(None),
             deadline: Setting::default_to(None),
@@ -182,11 +205,18 @@ impl Default for Config {
             l1_max_bytes: Setting::default_to(builder::DEFAULT_L1_BYTES),
             l1_max_entries: Setting::default_to(None),
             l1_ttl_cap: Setting::default_to(builder::DEFAULT_L1_TTL_CAP),
+            l1_coherence: Setting::default_to(true),
             tier: Setting::default_to(None),
+            tier_options: BTreeMap::new(),
+            master_key: Setting::default_to(None),
+            previous_master_keys: Setting::default_to(Vec::new()),
+            encryption_fail_closed: Setting::default_to(false),
+            deployment_uuid: Setting::default_to(None),
             plugin_dirs: Setting::default_to(Vec::new()),
             plugin_reflect: Setting::default_to("warn".into()),
             plugin_allow_abort: Setting::default_to(false),
             warnings: Vec::new(),
+            notes: Vec::new(),
         }
     }
 }
@@ -234,7 +264,7 @@ impl Config {
             (None, None) => None,
         };
         if let Some((name, source)) = preset {
-            config.apply_preset(&name, source)?;
+            preset::apply(&mut config, &name, source)?;
         }
         if let Some(file) = file {
             file.apply(&mut config)?;
@@ -244,12 +274,14 @@ impl Config {
             let choice = url::choose(url)
                 .map_err(|reason| ConfigError::value("--backend", Source::Code("--backend"), reason))?;
             config.tier.set(Some(choice), Source::Code("--backend"));
+            config.tier_options.clear();
             // Variables of a backend still apply to the one that was named in code, where its URL leaves them open.
             sources.environment.fill_options(&mut config)?;
         }
         if let Some(namespace) = &sources.namespace {
             config.namespace.set(namespace.clone(), Source::Code("--namespace"));
         }
+        preset::complete(&mut config, &sources.environment)?;
         config.check()?;
         Ok(config)
     }
@@ -281,25 +313,6 @@ impl Config {
         environment.fill_options(self)
     }
 
-    /// The presets of the cachekit family, as far as they set what exists here.
-    fn apply_preset(&mut self, name: &str, from: Source) -> Result<(), ConfigError> {
-        let secs = Duration::from_secs;
-        let (name, ttl, deadline): (&'static str, Duration, Duration) = match name {
-            "minimal" => ("minimal", secs(300), secs(1)),
-            "test" => ("test", secs(300), secs(1)),
-            "dev" => ("dev", secs(300), secs(1)),
-            "production" => ("production", secs(600), Duration::from_millis(250)),
-            other => {
-                let reason = format!("{other:?} is none of minimal, test, dev, production");
-                return Err(ConfigError::value("preset", from, reason));
-            }
-        };
-        self.ttl.set(Some(ttl), Source::Preset(name));
-        self.deadline.set(Some(deadline), Source::Preset(name));
-        self.breaker.set(!["minimal", "test"].contains(&name), Source::Preset(name));
-        Ok(())
-    }
-
     /// What cannot work whatever the source.
     fn check(&self) -> Result<(), ConfigError> {
         crate::key::Namespace::new(&self.namespace.value)
@@ -312,7 +325,45 @@ impl Config {
             let reason = "a deadline of zero lets no operation finish".into();
             return Err(ConfigError::value("deadline", self.deadline.source.clone(), reason));
         }
-        Ok(())
+        self.check_keys()?;
+        self.check_api_key()
+    }
+
+    fn check_keys(&self) -> Result<(), ConfigError> {
+        let (master, previous) = (&self.master_key.value, &self.previous_master_keys);
+        let refuse = |reason: &str| ConfigError::value("previous_master_keys", previous.source.clone(), reason.into());
+        match master {
+            None if !previous.value.is_empty() => {
+                Err(refuse("there are previous keys and no current one; set CACHEKIT_MASTER_KEY as well"))
+            }
+            Some(master) if previous.value.contains(master) => Err(refuse(
+                "the current key is among the previous ones, as if a retired key had been put back into use",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Said here and not by the backend, because here it is known which variable is missing.
+    fn check_api_key(&self) -> Result<(), ConfigError> {
+        match &self.tier.value {
+            Some(TierChoice::Builtin { scheme, options })
+                if variables::CACHEKITIO.contains(&scheme.as_str()) && !options.contains_key("api_key") =>
+            {
+                let reason = "CACHEKIT_API_KEY is not set, and the cachekit.io backend needs a key; export it, or write \
+                              api_key = { \"$secret\" = \"file:/path\" } under [tier.options]";
+                Err(ConfigError::value("api_key", self.tier.source.clone(), reason.into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_io(&self) -> bool {
+        self.preset.value == Some("io")
+    }
+
+    /// The tenant that keys of encrypted entries are derived for.
+    pub fn tenant(&self) -> &str {
+        self.deployment_uuid.value.as_deref().unwrap_or("default")
     }
 
     /// A builder with these settings, and with the second tier opened.
@@ -354,11 +405,10 @@ impl Config {
         registry: &Registry,
         services: HostServices,
     ) -> Result<Option<Arc<dyn Backend>>, ConfigError> {
-        let source = || self.tier.source.clone();
         match &self.tier.value {
             None | Some(TierChoice::None) => Ok(None),
             Some(TierChoice::Builtin { scheme, options }) => {
-                registry.open(scheme, options, services, source()).map(Some)
+                registry.open(scheme, options, services, |text| self.origin_of(text)).map(Some)
             }
             Some(TierChoice::Plugin { library, sha256, options }) => {
                 crate::tier::plugin::open(self, library, sha256.as_deref(), options, services).map(Some)
@@ -366,8 +416,17 @@ impl Config {
         }
     }
 
+    /// Where the option came from that an error of the backend begins with; else where the tier did.
+    fn origin_of(&self, error: &str) -> Source {
+        let named = self.tier_options.iter().find(|(option, _)| {
+            let rest = error.strip_prefix("unknown field `").unwrap_or(error).strip_prefix(option.as_str());
+            rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        });
+        named.map_or(&self.tier.source, |(_, source)| source).clone()
+    }
+
     /// Everything with its source, for people and for JSON; secrets are left out.
-    pub fn show(&self) -> BTreeMap<&'static str, Shown> {
+    pub fn show(&self) -> BTreeMap<String, Shown> {
         show::show(self)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Config, LibraryChoice, Setting, TierChoice};
+use super::{Config, LibraryChoice, Setting, Source, TierChoice};
 use crate::codec::{Compression, Serializer};
 
 /// A value and where it came from.
@@ -19,12 +19,13 @@ pub struct Shown {
 
 const HIDDEN: &str = "***";
 
-pub(super) fn show(config: &Config) -> BTreeMap<&'static str, Shown> {
+pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
     fn shown<T>(setting: &Setting<T>, value: impl Fn(&T) -> Json) -> Shown {
         Shown { value: value(&setting.value), source: setting.source.to_string() }
     }
     let duration = |duration: &std::time::Duration| json!(humantime::format_duration(*duration).to_string());
-    BTreeMap::from([
+    let settings = BTreeMap::from([
+        ("preset", shown(&config.preset, |preset| preset.map_or(json!("none"), |name| json!(name)))),
         ("namespace", shown(&config.namespace, |name| json!(name))),
         ("ttl", shown(&config.ttl, |ttl| ttl.as_ref().map_or(json!("none"), duration))),
         (
@@ -56,11 +57,36 @@ pub(super) fn show(config: &Config) -> BTreeMap<&'static str, Shown> {
         ("l1.max_bytes", shown(&config.l1_max_bytes, |bytes| json!(bytes))),
         ("l1.max_entries", shown(&config.l1_max_entries, |entries| json!(entries))),
         ("l1.ttl_cap", shown(&config.l1_ttl_cap, duration)),
+        ("l1.coherence", shown(&config.l1_coherence, |coherence| json!(coherence))),
+        // That there is a key, and nothing more.
+        ("encryption.master_key", shown(&config.master_key, |key| json!(if key.is_some() { HIDDEN } else { "none" }))),
+        (
+            "encryption.previous_master_keys",
+            shown(&config.previous_master_keys, |keys| json!(vec![HIDDEN; keys.len()])),
+        ),
+        ("encryption.fail_closed", shown(&config.encryption_fail_closed, |closed| json!(closed))),
+        ("encryption.deployment_uuid", shown(&config.deployment_uuid, |uuid| json!(uuid))),
         ("tier", shown(&config.tier, |tier| tier.as_ref().map_or(json!("none"), choice))),
         ("plugins.dirs", shown(&config.plugin_dirs, |dirs| json!(dirs))),
         ("plugins.reflect", shown(&config.plugin_reflect, |mode| json!(mode))),
         ("plugins.allow_abort", shown(&config.plugin_allow_abort, |allow| json!(allow))),
-    ])
+    ]);
+    let mut settings: BTreeMap<String, Shown> =
+        settings.into_iter().map(|(name, shown)| (name.to_owned(), shown)).collect();
+    settings.extend(config.tier.value.as_ref().into_iter().flat_map(|tier| options(config, tier)));
+    settings
+}
+
+/// Options of the second tier one by one: they may have other sources than the tier.
+fn options<'a>(config: &'a Config, tier: &'a TierChoice) -> impl Iterator<Item = (String, Shown)> {
+    let options = match tier {
+        TierChoice::None => None,
+        TierChoice::Builtin { options, .. } | TierChoice::Plugin { options, .. } => Some(options),
+    };
+    options.into_iter().flatten().map(|(name, value)| {
+        let source: &Source = config.tier_options.get(name).unwrap_or(&config.tier.source);
+        (format!("tier.options.{name}"), Shown { value: redacted_option(name, value), source: source.to_string() })
+    })
 }
 
 pub(super) fn choice(choice: &TierChoice) -> Json {
@@ -79,17 +105,17 @@ pub(super) fn choice(choice: &TierChoice) -> Json {
 
 /// Options without what looks like a secret. References stay: they lead to a secret and are none.
 fn redacted(options: &Map<String, Json>) -> Json {
+    Json::Object(options.iter().map(|(name, value)| (name.clone(), redacted_option(name, value))).collect())
+}
+
+fn redacted_option(name: &str, value: &Json) -> Json {
     let telling = ["password", "passwd", "secret", "token", "api_key", "apikey", "credential", "auth"];
-    let shown = options.iter().map(|(name, value)| {
-        let lower = name.to_ascii_lowercase();
-        let value = match value {
-            Json::Object(inner) if inner.contains_key("$secret") => value.clone(),
-            _ if telling.iter().any(|word| lower.contains(word)) => json!(HIDDEN),
-            other => redacted_value(other),
-        };
-        (name.clone(), value)
-    });
-    Json::Object(shown.collect())
+    let lower = name.to_ascii_lowercase();
+    match value {
+        Json::Object(inner) if inner.contains_key("$secret") => value.clone(),
+        _ if telling.iter().any(|word| lower.contains(word)) => json!(HIDDEN),
+        other => redacted_value(other),
+    }
 }
 
 fn redacted_value(value: &Json) -> Json {

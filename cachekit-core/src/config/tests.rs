@@ -1,5 +1,7 @@
 //! Every source, every precedence, every mistake with the words that help.
 
+mod environment;
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
@@ -12,6 +14,13 @@ use serde_json::json;
 use super::{Config, ConfigError, EngineServices, Environment, LibraryChoice, Source, Sources, TierChoice};
 use crate::codec::{Compression, Serializer};
 use crate::tier::registry::Registry;
+
+fn options_of(config: &Config) -> serde_json::Value {
+    match &config.tier.value {
+        Some(TierChoice::Builtin { options, .. } | TierChoice::Plugin { options, .. }) => json!(options),
+        other => panic!("{other:?}"),
+    }
+}
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::from_vars(variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
@@ -198,7 +207,9 @@ fn mistakes_in_the_environment_name_their_variable() {
         assert!(text.contains(name) && text.contains(expected), "{name}={value}: {text}");
     }
     let text = words(from_env(&[("CACHEKIT_FILE_CACHE_DIR", "/x"), ("CACHEKIT_FILE_MAX_SIZE_MB", "many")]));
-    assert!(text.contains("CACHEKIT_FILE_MAX_SIZE_MB") && text.contains("no number"), "{text}");
+    assert!(text.contains("CACHEKIT_FILE_MAX_SIZE_MB") && text.contains("from 1 to 1000000"), "{text}");
+    let text = words(from_env(&[("CACHEKIT_FILE_CACHE_DIR", "/x"), ("CACHEKIT_FILE_PERMISSIONS", "0600")]));
+    assert!(text.contains("384 is 0600"), "{text}");
 }
 
 #[test]
@@ -210,7 +221,8 @@ fn two_selectors_are_an_error_that_names_both_and_a_redis_url_wins_over_all() {
     three.push(("CACHEKIT_REDIS_URL", "redis://h:1/0"));
     let config = from_env(&three).unwrap();
     assert_eq!(config.tier.source, Source::Variable("CACHEKIT_REDIS_URL"));
-    assert_eq!(config.warnings.len(), 2);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
 }
 
 #[test]
@@ -219,6 +231,10 @@ fn the_unprefixed_redis_url_counts_only_where_nothing_else_chose() {
     assert_eq!(from_env(&url).unwrap().tier.source, Source::Variable("REDIS_URL"));
     let config = from_both("[[tier]]\nbackend = \"file:///x\"\n", &url).unwrap();
     assert!(matches!(config.tier.source, Source::File { .. }));
+    assert!(config.notes[0].contains("REDIS_URL") && config.notes[0].contains("cachekit.toml:1"), "{:?}", config.notes);
+    let both = from_env(&[("REDIS_URL", "redis://common"), ("CACHEKIT_REDIS_URL", "redis://ours")]).unwrap();
+    assert_eq!(options_of(&both), json!({"url": "redis://ours"}));
+    assert_eq!(both.notes, ["REDIS_URL is set, and not used: CACHEKIT_REDIS_URL selects the backend"]);
 }
 
 #[test]
@@ -261,7 +277,9 @@ fn wrong_prefixes_and_unknown_variables_draw_a_warning_that_names_the_right_one(
         from_env(&[("CACHE_REDIS_URL", "redis://h"), ("CACHEKIT_COLOUR", "red"), ("CACHE_DIR", "/x")]).unwrap();
     let all: Vec<&str> = config.warnings.iter().map(|warning| warning.0.as_str()).collect();
     assert!(all.iter().any(|text| text.contains("CACHEKIT_REDIS_URL")), "{all:?}");
-    assert!(all.iter().any(|text| text.contains("CACHEKIT_COLOUR")), "{all:?}");
+    assert!(all.iter().any(|text| text.contains("CACHEKIT_COLOUR") && !text.contains("did you mean")), "{all:?}");
+    let slip = from_env(&[("CACHEKIT_REDIS_URLS", "redis://h")]).unwrap();
+    assert!(slip.warnings[0].0.ends_with("did you mean CACHEKIT_REDIS_URL?"), "{:?}", slip.warnings);
     assert_eq!(all.len(), 2, "other software's CACHE_DIR is nobody's business: {all:?}");
 }
 
@@ -321,6 +339,35 @@ fn what_is_shown_says_where_it_came_from() {
 }
 
 #[test]
+fn options_of_the_tier_have_sources_of_their_own() {
+    let toml = "[[tier]]\nbackend = \"redis://u:hunter2@h/0?a=1\"\n[tier.options]\nconnection_pool_size = 3\nb = 2\n";
+    let config = from_both(toml, &[("CACHEKIT_CONNECTION_POOL_SIZE", "7")]).unwrap();
+    let shown = config.show();
+    let option = |name: &str| {
+        (shown[&format!("tier.options.{name}")].value.clone(), &shown[&format!("tier.options.{name}")].source)
+    };
+    assert_eq!(option("connection_pool_size").0, json!(7));
+    assert_eq!(option("connection_pool_size").1, "environment CACHEKIT_CONNECTION_POOL_SIZE");
+    assert!(option("b").1.ends_with("cachekit.toml:5"), "{}", option("b").1);
+    assert!(option("a").1.ends_with("cachekit.toml:1"), "{}", option("a").1);
+    assert_eq!(option("url").0, json!("redis://u:***@h/0"));
+}
+
+#[test]
+fn an_option_that_a_backend_refuses_is_named_with_its_own_source() {
+    let toml = "[[tier]]\nbackend = \"memory://h\"\n[tier.options]\nmax = 1\nmax_key = 0\n";
+    let config = from_toml(toml).unwrap();
+    let line = |error: &str| config.origin_of(error).to_string().rsplit(':').next().unwrap().to_owned();
+    assert_eq!(line("max_key = 0: must be at least 1"), "5");
+    assert_eq!(line("max: takes a number (invalid type)"), "4");
+    assert_eq!(line("unknown field `max`, expected one of `a`, `b`"), "4");
+    assert_eq!(line("max_keys = 3"), "1", "another option's error is no error of max_key");
+    let error = config.open_tier(&Registry::default().with::<Memory>("memory"), EngineServices::shared());
+    let text = error.err().unwrap().to_string();
+    assert!(text.contains("cachekit.toml:"), "{text}");
+}
+
+#[test]
 fn nothing_that_is_debugged_shows_a_password() {
     let sources = Sources {
         environment: environment(&[("CACHEKIT_API_KEY", "hunter2"), ("CACHEKIT_REDIS_URL", "redis://u:hunter2@h/0")]),
@@ -351,7 +398,7 @@ proptest! {
     /// Any text as a file and any value of any variable: a configuration or a typed error, never a panic.
     #[test]
     fn nothing_panics(toml in "(?s).{0,200}", name in 0..super::KNOWN_VARIABLES.len(), value in ".{0,40}", url in ".{0,60}") {
-        let _ = from_both(&toml, &[(super::KNOWN_VARIABLES[name], &value)]);
+        let _ = from_both(&toml, &[(super::KNOWN_VARIABLES[name].name, &value)]);
         let _ = Config::resolve(&Sources { backend: Some(url), ..Sources::default() });
     }
 

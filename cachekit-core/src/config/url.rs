@@ -24,9 +24,19 @@ impl BackendUrl {
     /// Reads a URL.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
-            // The mistake that people make: `redis:localhost`, `redis/localhost`, a bare path.
-            let hint = if text.starts_with('/') { format!("; did you mean file://{text}?") } else { String::new() };
-            return Err(format!("a backend is named by a URL such as file:///var/cache/app, or by \"none\"{hint}"));
+            // The mistakes that people make: `redis:localhost`, `redis/localhost`, a bare path.
+            let hint = match text.find([':', '/']) {
+                Some(0) if !text.starts_with(':') => format!("; did you mean file://{text}?"),
+                Some(end) if ["redis", "rediss"].contains(&&text[..end]) => {
+                    "; expected redis://host:port/db, such as redis://localhost:6379/0".to_owned()
+                }
+                Some(end) if text[..end] == *"memcached" => "; expected memcached://host:port,host:port".to_owned(),
+                _ => String::new(),
+            };
+            return Err(format!(
+                "{} is not a URL: a backend is named by one, such as file:///var/cache/app, or by \"none\"{hint}",
+                shown(text)
+            ));
         };
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
         if scheme.is_empty() || !scheme.chars().all(plain) {
@@ -51,6 +61,14 @@ impl BackendUrl {
         }
         Ok(Self { scheme: scheme.into(), authority: authority.into(), path: decode(path)?, options })
     }
+}
+
+/// What is no URL, for an error: as it is, unless it may hold a password.
+pub(super) fn shown(text: &str) -> String {
+    if text.contains('@') || text.chars().count() > 80 {
+        return format!("a text of {} characters", text.chars().count());
+    }
+    format!("{text:?}")
 }
 
 fn decode(text: &str) -> Result<String, String> {
@@ -129,7 +147,13 @@ mod tests {
     fn documented_mistakes_get_their_hint() {
         for (wrong, hint) in [
             ("/var/cache", "file:///var/cache"),
-            ("redis:localhost:6379", "URL such as"),
+            ("redis:localhost:6379", "\"redis:localhost:6379\" is not a URL"),
+            ("redis:localhost:6379", "redis://host:port/db"),
+            ("redis/localhost:6379", "redis://localhost:6379/0"),
+            ("redis:u:hunter2@h", "a text of 17 characters"),
+            ("memcached:h:1", "memcached://host:port"),
+            ("", "is not a URL"),
+            (":", "is not a URL"),
             ("file://var/cache", "file:///var/cache"),
             ("plugin://lib.so", "absolute path"),
             ("FILE:///x", "lower-case"),

@@ -1,5 +1,6 @@
 //! The slot of the second tier: wire keys become the store's keys, and every call ends by its deadline.
 
+mod outage;
 #[cfg(feature = "dynamic-plugins")]
 pub mod plugin;
 #[cfg(not(feature = "dynamic-plugins"))]
@@ -23,6 +24,7 @@ use futures_util::stream;
 use crate::guard::breaker::{self, Breaker, BreakerState};
 use crate::guard::deadline::within;
 use crate::key::WireKey;
+use outage::Outage;
 
 /// Single operations under way for a batch on a store without batches.
 const EMULATED_IN_FLIGHT: usize = 16;
@@ -33,13 +35,14 @@ pub struct Tier {
     backend: Arc<dyn Backend>,
     limits: Limits,
     breaker: Option<Arc<Breaker>>,
+    outage: Arc<Outage>,
 }
 
 impl Tier {
     /// Takes a store, linked or loaded.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         let limits = backend.limits();
-        Self { backend, limits, breaker: None }
+        Self { backend, limits, breaker: None, outage: Arc::default() }
     }
 
     /// Puts a breaker before the store.
@@ -59,6 +62,11 @@ impl Tier {
         self.breaker.as_ref().map_or(0, |breaker| breaker.refused())
     }
 
+    /// Tells the log of a failure.
+    pub(crate) fn tell(&self, error: &BackendError) {
+        self.outage.tell(error);
+    }
+
     /// Runs one exchange with the store, unless the breaker refuses it.
     async fn exchange<T>(
         &self,
@@ -66,10 +74,14 @@ impl Tier {
         operation: Operation,
         work: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let Some(breaker) = &self.breaker else { return within(deadline, operation, work).await };
-        let permit = breaker.admit(operation)?;
+        let permit = self.breaker.as_ref().map(|breaker| breaker.admit(operation)).transpose()?;
         let answer = within(deadline, operation, work).await;
-        permit.settle(answer.as_ref().is_err_and(breaker::counts));
+        if answer.is_ok() {
+            self.outage.end();
+        }
+        if let Some(permit) = permit {
+            permit.settle(answer.as_ref().is_err_and(breaker::counts));
+        }
         answer
     }
 
@@ -80,14 +92,18 @@ impl Tier {
         operation: Operation,
         work: impl Future<Output = Result<Answers<T>, BackendError>>,
     ) -> Result<Answers<T>, BackendError> {
-        let Some(breaker) = &self.breaker else { return within(deadline, operation, work).await };
-        let permit = breaker.admit(operation)?;
+        let permit = self.breaker.as_ref().map(|breaker| breaker.admit(operation)).transpose()?;
         let answer = within(deadline, operation, work).await;
-        let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
-        permit.settle(match &answer {
-            Ok(answers) => !answers.is_empty() && answers.iter().all(failed),
-            Err(error) => breaker::counts(error),
-        });
+        if answer.as_ref().is_ok_and(|answers| answers.iter().any(Result::is_ok)) {
+            self.outage.end();
+        }
+        if let Some(permit) = permit {
+            let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
+            permit.settle(match &answer {
+                Ok(answers) => !answers.is_empty() && answers.iter().all(failed),
+                Err(error) => breaker::counts(error),
+            });
+        }
         answer
     }
 

@@ -1,0 +1,35 @@
+//! The backends that this program was built with, one feature each.
+
+use std::sync::Arc;
+
+use cachekit_core::config::{Config, ConfigError, EngineServices, Environment, Sources};
+use cachekit_core::tier::registry::Registry;
+use cachekit_plugin::Backend;
+
+/// The backends this program was built with, by the schemes of their URLs.
+pub fn built_in() -> Registry {
+    let registry = Registry::default();
+    #[cfg(feature = "file")]
+    let registry = registry.with::<cachekit_backend_file::FileBackend>("file");
+    registry
+}
+
+/// A backend alone, opened by its URL as `--backend` and `CACHEKIT_BACKEND` take it: for
+/// [`set_default_backend`](crate::set_default_backend), or to stand under several caches. Variables of the environment fill in
+/// the options that the URL leaves open.
+///
+/// # Errors
+/// [`ConfigError`]; the URL `none` names no backend.
+pub fn backend(url: &str) -> Result<Arc<dyn Backend>, ConfigError> {
+    let config = Config::resolve(&Sources {
+        backend: Some(url.to_owned()),
+        environment: Environment::from_vars(std::env::vars_os()),
+        ..Sources::default()
+    })?;
+    let opened = config.open_tier(&built_in(), EngineServices::shared())?;
+    opened.ok_or_else(|| ConfigError::Value {
+        field: "backend".into(),
+        origin: config.tier.source.clone(),
+        reason: "\"none\" is no backend; a URL is needed, such as file:///var/cache/app".into(),
+    })
+}
