@@ -1,5 +1,7 @@
 //! What can be typed: commands, options, their help. Nothing here does anything.
 
+pub(crate) mod serve;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -111,6 +113,8 @@ pub(crate) enum Command {
     Raw(RawCommand),
     /// Show what a stored entry is, decoded, whether or not it may be served.
     Inspect(InspectArgs),
+    /// Serve the store over HTTP, with the API of cachekit.io, until a signal ends it.
+    Serve(serve::ServeArgs),
     /// Look at shared-library backends and test them.
     #[command(subcommand)]
     Plugin(PluginCommand),

@@ -85,6 +85,8 @@ pub(crate) enum Failure {
     Backend(#[from] BackendError),
     #[error(transparent)]
     Plugin(#[from] LoadError),
+    #[error(transparent)]
+    Serve(#[from] cachekit_serve::ServeError),
     /// A mistake of the caller; the text says what is accepted.
     #[error("{0}")]
     Usage(String),
@@ -114,7 +116,7 @@ impl Failure {
             Self::Cache(error) => of_cache(error),
             Self::Backend(error) => of_backend(error),
             Self::Plugin(error) => of_plugin(error),
-            Self::Usage(_) | Self::Io { .. } | Self::Closed => Class::Usage,
+            Self::Serve(_) | Self::Usage(_) | Self::Io { .. } | Self::Closed => Class::Usage,
             Self::Verify(_) => Class::Plugin,
         }
     }
@@ -149,6 +151,7 @@ impl Failure {
             Self::Cache(error) => error,
             Self::Backend(error) => error,
             Self::Plugin(error) => error,
+            Self::Serve(error) => error,
             other => other,
         }
     }

@@ -63,6 +63,8 @@ pub(crate) struct Metrics {
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     pub(crate) connections: AtomicU64,
+    /// Of these, those that are open now.
+    pub(crate) open: AtomicU64,
     pub(crate) connections_timed_out: AtomicU64,
     pub(crate) tls_failures: AtomicU64,
 }
@@ -70,7 +72,6 @@ pub(crate) struct Metrics {
 /// What is counted elsewhere and shown here.
 pub(crate) struct Now {
     pub(crate) in_flight: usize,
-    pub(crate) connections: usize,
     pub(crate) buffered_bytes: usize,
 }
 
@@ -96,7 +97,7 @@ impl Metrics {
             ("stale_hits_total", "Reads that found an entry inside its stale window.", &self.stale_hits),
             ("misses_total", "Reads that found nothing.", &self.misses),
             ("refused_entries_total", "Stored bytes that were no entry of their key.", &self.refused_entries),
-            ("conflicts_total", "Renewals of a life that others kept overtaking.", &self.conflicts),
+            ("conflicts_total", "Renewals of a life that were overtaken each time.", &self.conflicts),
             ("received_value_bytes_total", "Bytes of values received.", &self.bytes_in),
             ("sent_value_bytes_total", "Bytes of values sent.", &self.bytes_out),
             ("connections_total", "Connections accepted.", &self.connections),
@@ -111,7 +112,7 @@ impl Metrics {
         }
         for (name, help, value) in [
             ("requests_in_flight", "Requests under way, until their answer is written.", now.in_flight),
-            ("connections", "Open connections.", now.connections),
+            ("connections", "Open connections.", self.open.load(Relaxed) as usize),
             ("buffered_bytes", "Bytes of values on their way in or out.", now.buffered_bytes),
         ] {
             single(&mut text, name, "gauge", help, value as u64);
@@ -184,7 +185,7 @@ mod tests {
             metrics.record(Asked::Get, StatusCode::OK, Duration::from_micros(took));
         }
         metrics.record(Asked::Get, StatusCode::NOT_FOUND, Duration::ZERO);
-        let text = metrics.text(&Now { in_flight: 1, connections: 2, buffered_bytes: 3 });
+        let text = metrics.text(&Now { in_flight: 1, buffered_bytes: 3 });
         for line in [
             r#"cachekit_serve_requests_total{operation="get",status="2xx"} 5"#,
             r#"cachekit_serve_requests_total{operation="get",status="4xx"} 1"#,

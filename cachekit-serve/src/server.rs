@@ -173,10 +173,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             accepted = accepted => match accepted {
                 Ok((socket, permit)) => {
                     shared.api.metrics.connections.fetch_add(1, Relaxed);
+                    let open = Open::begin(shared.api.clone());
                     let shared = shared.clone();
                     connections.spawn(async move {
+                        let _held = (open, permit);
                         connection::serve(socket, shared).await;
-                        drop(permit);
                     });
                 }
                 // Out of descriptors, or a client that went away in the queue. Neither ends the server.
@@ -190,6 +191,22 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// Counts a connection while it is open. The permits would count one too many: the one of whoever is accepted next.
+struct Open(Arc<Api>);
+
+impl Open {
+    fn begin(api: Arc<Api>) -> Self {
+        api.metrics.open.fetch_add(1, Relaxed);
+        Self(api)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.open.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A server that listens. Dropping it ends it at once; [`shutdown`](Self::shutdown) ends it in order.

@@ -7,6 +7,7 @@ mod inspect;
 mod plugin;
 mod raw;
 mod run;
+mod serve;
 mod store;
 
 use std::ffi::OsStr;
@@ -33,6 +34,7 @@ pub(crate) fn dispatch(command: Command, session: &Session) -> Result<Outcome, F
         Command::Health => store::health(session),
         Command::Raw(command) => raw::raw(&command, session),
         Command::Inspect(args) => inspect::inspect(&args, session),
+        Command::Serve(args) => serve::serve(&args, session),
         Command::Plugin(command) => plugin::plugin(&command, session),
         Command::Config(command) => config::config(&command, session),
         Command::Completions { shell } => documents::completions(shell, session),

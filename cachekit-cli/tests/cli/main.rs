@@ -7,4 +7,5 @@ mod inspect;
 mod memoize;
 mod plugins;
 mod program;
+mod serve;
 mod streams;

@@ -58,7 +58,6 @@ impl Api {
     pub(crate) fn metrics_text(&self) -> String {
         self.metrics.text(&Now {
             in_flight: self.bounds.max_in_flight.saturating_sub(self.in_flight.available_permits()),
-            connections: self.bounds.max_connections.saturating_sub(self.connections.available_permits()),
             buffered_bytes: self.budget.used(),
         })
     }

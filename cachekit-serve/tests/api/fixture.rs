@@ -135,7 +135,6 @@ pub(crate) fn client_speaking(authority: &Authority, protocols: &[&[u8]]) -> Cli
 }
 
 /// Small bounds, so that a test reaches them.
-#[expect(dead_code, reason = "soon")]
 pub(crate) fn small() -> Bounds {
     Bounds { max_value: 1000, max_buffered: 64 << 10, ..Bounds::default() }
 }

@@ -1,1 +1,168 @@
-//! To be.
+//! Stores that fail, hang, lack powers or take little.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cachekit_conformance::{ManualClock, Memory, MemoryConfig};
+use cachekit_plugin::{
+    Backend, BackendError, Bytes, Cas, Cx, Fut, Health, Key, KeyBytes, Kind, Limits, Locks, Operation, Retry, Ttl,
+    ready,
+};
+use cachekit_serve::Bounds;
+
+use crate::fixture::{Fixture, header};
+
+/// A store in memory that is wrong in one way.
+struct Odd {
+    memory: Memory,
+    limits: Limits,
+    get: Box<dyn Fn() -> Option<Get> + Send + Sync>,
+    locks: bool,
+    cas: bool,
+}
+
+enum Get {
+    Fails(Kind),
+    Hangs,
+}
+
+impl Odd {
+    fn new(memory: &Memory) -> Self {
+        Self { memory: memory.clone(), limits: memory.limits(), get: Box::new(|| None), locks: true, cas: true }
+    }
+}
+
+impl Backend for Odd {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+    fn get<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
+        match (self.get)() {
+            None => self.memory.get(key, cx),
+            Some(Get::Hangs) => Box::pin(std::future::pending()),
+            Some(Get::Fails(kind)) => {
+                let error = BackendError::new(kind, Operation::Get, "canary of the store");
+                ready(Err(match kind {
+                    Kind::Throttled => error.with_retry(Retry::After(Duration::from_millis(1500))),
+                    _ => error,
+                }))
+            }
+        }
+    }
+    fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        assert!(self.limits.takes_key(key.as_bytes()), "a key that the store does not take");
+        self.memory.set(key, value, ttl, cx)
+    }
+    fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.memory.delete(key, cx)
+    }
+    fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.memory.exists(key, cx)
+    }
+    fn health<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, Health> {
+        self.memory.health(cx)
+    }
+    fn close<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.memory.close(cx)
+    }
+    fn locks(&self) -> Option<&dyn Locks> {
+        self.memory.locks().filter(|_| self.locks)
+    }
+    fn cas(&self) -> Option<&dyn Cas> {
+        self.memory.cas().filter(|_| self.cas)
+    }
+}
+
+async fn over(bounds: Bounds, odd: impl FnOnce(&mut Odd)) -> Fixture {
+    let clock = Arc::new(ManualClock::default());
+    let memory = Memory::with_clock(MemoryConfig::default(), clock.clone());
+    let mut store = Odd::new(&memory);
+    odd(&mut store);
+    Fixture::over(Arc::new(store), memory, clock, |builder| builder.bounds(bounds)).await
+}
+
+#[tokio::test]
+async fn each_failure_of_the_store_has_its_status_and_none_is_the_clients() {
+    for (kind, status, retry_after) in [
+        (Kind::Transient, 503, Some("1")),
+        (Kind::Throttled, 503, Some("2")),
+        (Kind::Timeout, 504, None),
+        (Kind::Auth, 502, None),
+        (Kind::Corrupt, 502, None),
+        (Kind::Unsupported, 501, None),
+        (Kind::TooLarge, 413, None),
+        (Kind::Config, 500, None),
+        (Kind::Panic, 500, None),
+        (Kind::Internal, 500, None),
+    ] {
+        let fixture = over(Bounds::default(), |odd| odd.get = Box::new(move || Some(Get::Fails(kind)))).await;
+        let response = fixture.get("k").await;
+        assert_eq!(
+            (response.status().as_u16(), header(&response, "retry-after").as_deref()),
+            (status, retry_after),
+            "{kind}"
+        );
+        assert!(!response.text().await.unwrap().contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_left_at_the_deadline() {
+    let bounds = Bounds { deadline: Duration::from_millis(50), ..Bounds::default() };
+    let fixture = over(bounds, |odd| odd.get = Box::new(|| Some(Get::Hangs))).await;
+    assert_eq!(fixture.get("k").await.status(), 504);
+    assert_eq!(fixture.put("k", "v").await.status(), 204);
+}
+
+#[tokio::test]
+async fn a_store_without_locks_is_501() {
+    let fixture = over(Bounds::default(), |odd| odd.locks = false).await;
+    assert_eq!(fixture.json("POST", "/v1/cache/k/lock", r#"{"timeout_ms": 1000}"#).await.0, 501);
+    let unlock = fixture.request("DELETE", "/v1/cache/k/lock").header("X-CacheKit-Lock-Id", "id").send().await.unwrap();
+    assert_eq!(unlock.status(), 501);
+}
+
+#[tokio::test]
+async fn a_life_is_renewed_without_compare_and_set_as_well() {
+    let fixture = over(Bounds::default(), |odd| odd.cas = false).await;
+    fixture.put_for("k", "60", "").await;
+    assert_eq!(fixture.json("PATCH", "/v1/cache/k/ttl", r#"{"ttl": 600}"#).await.0, 204);
+    fixture.advance(599);
+    assert_eq!(fixture.get("k").await.text().await.unwrap(), "value");
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_bring_back_what_another_client_replaced() {
+    let fixture = Fixture::start().await;
+    fixture.put_for("k", "60", "").await;
+    for round in 0..20 {
+        let value = format!("value {round}");
+        let (patched, _) =
+            tokio::join!(fixture.json("PATCH", "/v1/cache/k/ttl", r#"{"ttl": 600}"#), fixture.put("k", value.clone()));
+        assert_eq!(patched.0, 204);
+        assert_eq!(fixture.get("k").await.text().await.unwrap(), value);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_the_store_does_not_take_are_hashed_and_values_that_it_does_not_take_refused() {
+    let limits = Limits::new(100, 500).with_key_bytes(KeyBytes::Printable);
+    let fixture = over(Bounds::default(), |odd| odd.limits = limits).await;
+    let long = "k".repeat(400);
+    assert_eq!(fixture.put(&long, "of the long key").await.status(), 204);
+    assert_eq!(fixture.get(&long).await.text().await.unwrap(), "of the long key");
+    assert_eq!(fixture.get(&"k".repeat(399)).await.status(), 404);
+    // 32 bytes of head, 9 of prefix, 1 of key.
+    assert_eq!(fixture.put("k", "v".repeat(500 - 42)).await.status(), 204);
+    assert_eq!(fixture.put("k", "v".repeat(500 - 41)).await.status(), 413);
+}
+
+#[tokio::test]
+async fn a_store_with_keys_too_short_for_any_is_refused_at_the_start() {
+    let memory = Memory::default();
+    let mut store = Odd::new(&memory);
+    store.limits = Limits::new(64, 500);
+    let builder = cachekit_serve::Server::builder(Arc::new(store)).api_key("ours", crate::fixture::KEY).plain_http();
+    let error = builder.start().await.unwrap_err();
+    assert!(matches!(error, cachekit_serve::ServeError::StoreKeys { max_key: 64, .. }), "{error}");
+}
