@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use cachekit_plugin::Backend;
+use cachekit_plugin::{Backend, HostServices};
 
+use crate::activity::ActivitySlot;
 use crate::cache::{Cache, Engine, Settings};
 use crate::clock::{Clock, SystemClock};
 use crate::codec::{Codec, Compression, Serializer};
+use crate::coherence::Coherence;
+use crate::coherence::shortened::Shortened;
 use crate::error::Error;
 use crate::guard::breaker::{Breaker, BreakerConfig};
 use crate::guard::flight::Flights;
 use crate::invalidate::Writes;
 use crate::key::{DEFAULT_NAMESPACE, Namespace};
 use crate::l1::{L1, L1Config};
+use crate::near::Near;
 use crate::observe::Counters;
 use crate::tier::Tier;
 
@@ -50,6 +54,8 @@ pub struct CacheBuilder {
     default_ttl: Option<Duration>,
     deadline: Option<Duration>,
     breaker: Option<BreakerConfig>,
+    coherence: bool,
+    activity: ActivitySlot,
     strict: bool,
     codec: Codec,
     clock: Arc<dyn Clock>,
@@ -65,6 +71,8 @@ impl Default for CacheBuilder {
             default_ttl: None,
             deadline: None,
             breaker: Some(BreakerConfig::default()),
+            coherence: true,
+            activity: ActivitySlot::default(),
             strict: false,
             codec: Codec::default(),
             clock: Arc::new(SystemClock),
@@ -109,11 +117,27 @@ impl CacheBuilder {
     }
 
     /// Longest life in L1 of what others can change in the second tier (30 s). The price of an L1 hit that asks nobody:
-    /// another process's write is seen at the latest after this time.
+    /// another process's write is seen at the latest after this time. Where the second tier tells of such writes, and
+    /// [`coherence`](Self::coherence) is on, it is seen when it is told, and entries live to their own end.
     #[must_use]
     pub fn l1_ttl_cap(mut self, cap: Duration) -> Self {
         self.l1_ttl_cap = cap;
         self
+    }
+
+    /// Whether L1 follows the changes that a second tier tells of (`true`). One that cannot tell of any makes no difference, and
+    /// none is watched before it is used for the first time. Costs a connection to the store, and an event for each change by
+    /// others.
+    #[must_use]
+    pub fn coherence(mut self, follow: bool) -> Self {
+        self.coherence = follow;
+        self
+    }
+
+    /// `services` for a backend that is to stand below the cache of this builder, to open it with: they also tell what that
+    /// cache did ([`HostServices::activity`]). Of several caches that are built from clones of this builder, the first.
+    pub fn host_services(&self, services: HostServices) -> HostServices {
+        self.activity.services(services)
     }
 
     /// Life of values that are set without one. Without this they do not expire.
@@ -204,17 +228,20 @@ impl CacheBuilder {
             strict: self.strict,
         };
         let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(0));
-        let engine = Engine {
+        let watched = self.coherence && settings.use_l1 && tier.as_ref().is_some_and(Tier::has_watch);
+        let near = Arc::new(Near {
             l1: L1::new(l1, Arc::clone(&self.clock)),
-            tier,
-            codec: self.codec,
+            writes: Writes::new(),
+            flights: Flights::new(),
+            counters: Counters::new(),
             clock: self.clock,
             settings,
-            flights: Flights::new(),
-            writes: Writes::new(),
-            counters: Counters::new(),
             closed: AtomicBool::new(false),
-        };
+            limits: tier.as_ref().map(|tier| *tier.limits()),
+            shortened: Shortened::default(),
+        });
+        self.activity.fill(&near);
+        let engine = Engine { near, coherence: Coherence::new(watched), tier, codec: self.codec };
         Ok(Cache::assemble(engine, namespace))
     }
 }

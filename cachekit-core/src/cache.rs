@@ -18,8 +18,9 @@ mod tests;
 mod upkeep;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,35 +31,46 @@ use serde::de::DeserializeOwned;
 pub use options::SetOptions;
 pub use upkeep::{CacheHealth, KeyPage};
 
-use crate::clock::Clock;
 use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times};
+use crate::coherence::Coherence;
 use crate::error::Error;
 use crate::guard::deadline::within;
-use crate::guard::flight::Flights;
-use crate::invalidate::{NamespaceSlot, Ticket, Turn, Writes};
+use crate::invalidate::{NamespaceSlot, Ticket, Turn};
 use crate::key::{KeyError, Namespace, WireKey};
-use crate::l1::{Hit, KeyHash, L1, Life, Typed};
-use crate::observe::Counters;
+use crate::l1::{Epoch, Hit, KeyHash, Life, Typed};
+use crate::near::Near;
 use crate::tier::Tier;
 
 /// A two-tier cache. Cheap to clone; clones and [namespaces](Cache::namespace) share both tiers.
 #[derive(Clone)]
 pub struct Cache {
+    /// What a hit needs, one step away.
+    near: Arc<Near>,
     engine: Arc<Engine>,
     namespace: Namespace,
     slot: NamespaceSlot,
 }
 
 pub(crate) struct Engine {
-    pub(crate) l1: L1,
+    pub(crate) near: Arc<Near>,
+    /// Ends before the tier that it watches.
+    pub(crate) coherence: Coherence,
     pub(crate) tier: Option<Tier>,
     pub(crate) codec: Codec,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) settings: Settings,
-    pub(crate) flights: Flights,
-    pub(crate) writes: Writes,
-    pub(crate) counters: Counters,
-    pub(crate) closed: AtomicBool,
+}
+
+impl Deref for Engine {
+    type Target = Near;
+
+    fn deref(&self) -> &Near {
+        &self.near
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.coherence.end();
+    }
 }
 
 /// What the builder decided.
@@ -87,14 +99,14 @@ pub(crate) struct At {
 impl Cache {
     pub(crate) fn assemble(engine: Engine, namespace: Namespace) -> Self {
         let slot = engine.writes.slot(&namespace);
-        Self { engine: Arc::new(engine), namespace, slot }
+        Self { near: Arc::clone(&engine.near), engine: Arc::new(engine), namespace, slot }
     }
 
     /// The same cache under another namespace: other keys, the same tiers and settings.
     pub fn namespace(&self, name: &str) -> Result<Self, KeyError> {
         let namespace = Namespace::new(name)?;
         let slot = self.engine.writes.slot(&namespace);
-        Ok(Self { engine: Arc::clone(&self.engine), namespace, slot })
+        Ok(Self { near: Arc::clone(&self.near), engine: Arc::clone(&self.engine), namespace, slot })
     }
 
     /// The value of `key`, or `None`.
@@ -205,7 +217,7 @@ impl Cache {
         if ticket.is_none() {
             self.overtake(at);
         }
-        let mine = engine.writes.ticket(self.slot, at.hash);
+        let mine = self.ticket(at);
         let deadline = self.deadline();
         let turn = self.count_failure(self.turn(at, deadline, Operation::Set).await);
         // Looked at inside the turn: whoever overtakes from here on waits for it and comes after this write.
@@ -214,7 +226,6 @@ impl Cache {
             return Ok(false);
         }
         let unsettled = Unsettled { engine, at };
-        let epoch = engine.writes.epoch(self.slot);
         engine.counters.sets.add();
         let written = match (&engine.tier, &turn) {
             (Some(tier), Ok(_)) => {
@@ -225,24 +236,19 @@ impl Cache {
             (Some(_), Err(_)) => Err(BackendError::timeout(Operation::Set)),
             (None, _) => Ok(()),
         };
-        // A newer write waits for its turn: it is the one that L1 is to end with.
-        let newest = engine.writes.still(self.slot, at.hash, mine);
         match written {
             // `unsettled` forgets what L1 has: the store may or may not have taken the value.
             Err(error) if engine.settings.strict => Err(error.into()),
             answer => {
-                unsettled.settle();
+                // Nothing to keep if a newer write waits for its turn, or somebody else's was told: theirs is what L1 is to
+                // end with.
+                let settled = unsettled.settle_as(mine);
                 if answer.is_err() {
                     engine.counters.sets_l1_only.add();
                 }
-                if !newest {
-                    engine.l1.remove(at.hash, at.wire.as_bytes());
-                } else if engine.settings.use_l1 {
-                    let life = self.life(entry.times);
-                    let reserve = entry.reserve();
-                    let _kept =
-                        engine.l1.insert(at.hash, at.wire.as_bytes(), epoch, entry.stored, life, entry.typed, reserve);
-                }
+                // What the store may not have, nobody tells the end of.
+                let settled = settled.map(|settled| settled.with_vouched(settled.vouched && answer.is_ok()));
+                self.keep(at, entry, settled);
                 Ok(true)
             }
         }
@@ -252,7 +258,7 @@ impl Cache {
     async fn fetch(&self, at: &At) -> Result<Option<(Opened, Option<Hit>)>, Error> {
         let engine = &*self.engine;
         let Some(tier) = &engine.tier else { return Ok(None) };
-        let ticket = engine.writes.ticket(self.slot, at.hash);
+        let ticket = self.ticket(at);
         let stored = match self.count_failure(tier.get(&at.wire, self.deadline()).await) {
             Ok(stored) => stored,
             Err(error) if engine.settings.strict => return Err(error.into()),
@@ -288,25 +294,47 @@ impl Cache {
             return None;
         }
         let times = opened.meta().times;
-        let entry = Entry { stored, times, typed: None, decodes: opened.is_typed() };
-        let (life, reserve) = (self.life(times), entry.reserve());
-        let kept = engine.writes.keep_if_still(at.hash, ticket, || {
-            let (hash, wire) = (at.hash, at.wire.as_bytes());
-            engine.l1.insert_deferring_drops(hash, wire, ticket.epoch, entry.stored, life, None, reserve)
-        });
-        // Never looked up again: by now a newer value may stand there, and the decoded copy of this one must not get to it.
-        let Some((_, hit, _departed)) = kept else {
+        let hit = self.insert(at, Entry { stored, times, typed: None, decodes: opened.is_typed() }, ticket);
+        if hit.is_none() {
             engine.counters.overtaken.add();
-            return None;
-        };
-        Some(hit)
+        }
+        // Never looked up again: by now a newer value may stand there, and the decoded copy of this one must not get to it.
+        hit
+    }
+
+    /// Leaves in L1 what a write ended with: its value, or nothing if that is not the newest any more.
+    fn keep(&self, at: &At, entry: Entry, settled: Option<Ticket>) {
+        if !self.near.settings.use_l1 {
+            return;
+        }
+        if settled.and_then(|settled| self.insert(at, entry, settled)).is_none() {
+            self.near.l1.remove(at.hash, at.wire.as_bytes());
+        }
+    }
+
+    /// Puts an entry into L1 if nothing was written, deleted or told since its ticket.
+    fn insert(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
+        let near = &*self.near;
+        let (epoch, life) = self.life(entry.times, ticket);
+        let reserve = entry.reserve();
+        let kept = near.writes.keep_if_still(at.hash, ticket, || {
+            let (hash, wire) = (at.hash, at.wire.as_bytes());
+            near.l1.insert_deferring_drops(hash, wire, epoch, entry.stored, life, entry.typed, reserve)
+        });
+        kept.map(|(_, hit, _departed)| hit)
+    }
+
+    /// What to note before the store is used. From the first time on, it is asked to tell of changes by others.
+    fn ticket(&self, at: &At) -> Ticket {
+        self.engine.coherence.begin(&self.engine);
+        self.near.ticket(self.slot, &at.wire, at.hash)
     }
 
     /// Looks in L1 and nowhere else. A hit ends here, so nothing is built for the way beyond.
     fn in_l1<T>(&self, key: &[u8], read: impl FnOnce(&Self, &[u8], Hit) -> Option<T>) -> Result<Option<T>, Error> {
         self.check_open()?;
         let found = self.namespace.with_wire(key, |wire| {
-            let hit = self.hit(self.engine.l1.hash(wire), wire)?;
+            let hit = self.hit(self.near.l1.hash(wire), wire)?;
             read(self, wire, hit)
         });
         Ok(found?)
@@ -317,11 +345,11 @@ impl Cache {
     }
 
     fn hit(&self, hash: KeyHash, wire: &[u8]) -> Option<Hit> {
-        let engine = &*self.engine;
-        if !engine.settings.use_l1 {
+        let near = &*self.near;
+        if !near.settings.use_l1 {
             return None;
         }
-        engine.l1.get(hash, wire, engine.writes.epoch(self.slot))
+        near.l1.get(hash, wire, near.writes.epoch(self.slot))
     }
 
     /// The decoded copy of a hit, made now if there is none.
@@ -395,13 +423,13 @@ impl Cache {
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        if self.engine.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
+        if self.near.closed.load(Ordering::Relaxed) { Err(Error::Closed) } else { Ok(()) }
     }
 
     fn at(&self, key: &[u8]) -> Result<At, Error> {
         self.check_open()?;
         let wire = self.namespace.wire(key)?;
-        let hash = self.engine.l1.hash(wire.as_bytes());
+        let hash = self.near.l1.hash(wire.as_bytes());
         Ok(At { wire, hash })
     }
 
@@ -420,24 +448,26 @@ impl Cache {
         Ok(Times { created_ms, expires_ms, ..Times::default() })
     }
 
-    /// How long L1 may keep an entry: to its end, and no longer than the cap if others can change it in the store.
-    fn life(&self, times: Times) -> Life {
+    /// How long L1 may keep an entry: to its end, and no longer than the cap if others can change it in the store and nobody
+    /// would tell; and the epoch that says which of the two it is.
+    fn life(&self, times: Times, ticket: Ticket) -> (Epoch, Life) {
         let engine = &*self.engine;
         let left_ms = match times.expires_ms {
             0 => u64::MAX,
             end => end.saturating_sub(engine.clock.unix_ms()),
         };
         let cap_ms = match engine.tier {
-            Some(_) => u64::try_from(engine.settings.l1_ttl_cap.as_millis()).unwrap_or(u64::MAX),
-            None => u64::MAX,
+            Some(_) if !ticket.vouched => u64::try_from(engine.settings.l1_ttl_cap.as_millis()).unwrap_or(u64::MAX),
+            _ => u64::MAX,
         };
-        match left_ms.min(cap_ms) {
+        let life = match left_ms.min(cap_ms) {
             u64::MAX => Life::FOREVER,
             life_ms => {
                 let expires_at_ms = engine.clock.coarse_ms().saturating_add(life_ms);
                 Life { fresh_until_ms: expires_at_ms, expires_at_ms }
             }
-        }
+        };
+        (if ticket.vouched { ticket.epoch.vouched() } else { ticket.epoch }, life)
     }
 }
 
@@ -463,6 +493,14 @@ impl Unsettled<'_> {
     fn settle(self) {
         self.overtake();
         std::mem::forget(self);
+    }
+
+    /// The outcome of a write is known: the same, and what its value may be kept under.
+    fn settle_as(self, mine: Ticket) -> Option<Ticket> {
+        let settled = self.engine.writes.settle(self.at.hash, mine);
+        self.engine.flights.detach(self.at.hash);
+        std::mem::forget(self);
+        settled
     }
 
     /// Again what was done before the write: a read or a flight that began during it may have seen the older value.

@@ -8,6 +8,7 @@
 //! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
 //! alone: two processes that write one key are ordered by the store.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 
@@ -43,10 +44,19 @@ pub(crate) struct Writes {
 pub(crate) struct NamespaceSlot(usize);
 
 /// What a reader noted before it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
     generation: u64,
     pub(crate) epoch: Epoch,
+    /// Whether changes by others were being told already (`coherence.rs`).
+    pub(crate) vouched: bool,
+}
+
+impl Ticket {
+    /// The same, for an entry that somebody vouches for, or not.
+    pub(crate) const fn with_vouched(self, vouched: bool) -> Self {
+        Self { vouched, ..self }
+    }
 }
 
 /// The right to write, held until the write has landed.
@@ -78,12 +88,13 @@ impl Writes {
 
     /// What to note before reading or loading.
     pub(crate) fn ticket(&self, slot: NamespaceSlot, hash: KeyHash) -> Ticket {
-        Ticket { generation: *lock(&self.stripe(hash).generation), epoch: self.epoch(slot) }
+        Ticket { generation: *lock(&self.stripe(hash).generation), epoch: self.epoch(slot), vouched: false }
     }
 
     /// Whether nothing was written, deleted or cleared since.
     pub(crate) fn still(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
-        self.ticket(slot, hash) == ticket
+        let now = self.ticket(slot, hash);
+        (now.generation, now.epoch) == (ticket.generation, ticket.epoch)
     }
 
     /// Runs `keep` if nothing was written or deleted since, and lets nothing come in between. What it returns is dropped
@@ -96,6 +107,26 @@ impl Writes {
     /// Makes everything that is on its way for this key too late.
     pub(crate) fn advance(&self, hash: KeyHash) {
         *lock(&self.stripe(hash).generation) += 1;
+    }
+
+    /// Ends a write that has landed: makes too late what saw the store before it, and returns what to keep its value under,
+    /// unless somebody wrote or told of a change meanwhile.
+    pub(crate) fn settle(&self, hash: KeyHash, mine: Ticket) -> Option<Ticket> {
+        let mut generation = lock(&self.stripe(hash).generation);
+        let is_newest = *generation == mine.generation;
+        *generation += 1;
+        is_newest.then_some(Ticket { generation: *generation, ..mine })
+    }
+
+    /// The same for a batch: keys that share a stripe are one write.
+    pub(crate) fn settle_many(&self, writes: impl Iterator<Item = (KeyHash, Ticket)>) -> Vec<Option<Ticket>> {
+        let mut stripes: HashMap<usize, Option<Ticket>> = HashMap::new();
+        writes
+            .map(|(hash, mine)| {
+                let settled = *stripes.entry(self.index(hash)).or_insert_with(|| self.settle(hash, mine));
+                settled.map(|settled| Ticket { generation: settled.generation, ..mine })
+            })
+            .collect()
     }
 
     /// Waits for this key's turn to write.
@@ -121,6 +152,13 @@ impl Writes {
     /// Makes every entry of the namespace in L1 unreachable and every fill on its way too late.
     pub(crate) fn new_epoch(&self, slot: NamespaceSlot) {
         self.namespaces[slot.0].epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The same for every namespace.
+    pub(crate) fn new_epochs(&self) {
+        for namespace in &self.namespaces {
+            namespace.epoch.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Waits until every write that began before the new epoch has landed. Writes that come later are not held up for

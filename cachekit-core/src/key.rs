@@ -25,7 +25,8 @@ pub const MAX_NAMESPACE_BYTES: usize = 128;
 /// The namespace of caches that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-const PREFIX: &[u8] = b"ck:";
+/// What all wire keys begin with.
+pub(crate) const PREFIX: &[u8] = b"ck:";
 
 /// A key or a namespace that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,10 +140,18 @@ impl WireKey {
 
     /// What a store with these limits is given: the wire key, or its shortened form.
     pub fn for_store(&self, limits: &Limits) -> Result<Cow<'_, [u8]>, KeyError> {
+        match self.shortened(limits) {
+            None => Ok(Cow::Borrowed(&self.bytes)),
+            Some(short) => short.map(Cow::Owned),
+        }
+    }
+
+    /// The shortened form, if a store with these limits is given one.
+    pub(crate) fn shortened(&self, limits: &Limits) -> Option<Result<Vec<u8>, KeyError>> {
         // A caller's key that looks like a shortened one is shortened too, so that the two can never meet.
         let looks_shortened = self.bytes.get(self.prefix_len) == Some(&b'#');
         if limits.takes_key(&self.bytes) && !looks_shortened {
-            return Ok(Cow::Borrowed(&self.bytes));
+            return None;
         }
         let digest = Blake2b::<U32>::digest(&self.bytes);
         let mut short = Vec::with_capacity(self.prefix_len + 65);
@@ -152,9 +161,9 @@ impl WireKey {
             short.extend(format!("{byte:02x}").bytes());
         }
         if !limits.takes_key(&short) {
-            return Err(KeyError::StoreLimit { max: limits.max_key, needed: short.len() });
+            return Some(Err(KeyError::StoreLimit { max: limits.max_key, needed: short.len() }));
         }
-        Ok(Cow::Owned(short))
+        Some(Ok(short))
     }
 }
 

@@ -5,11 +5,13 @@
 //! are put together. Applications depend on the crate `cachekit`, which adds the built-in backends and the sources of
 //! configuration.
 
+mod activity;
 pub mod blocking;
 pub mod builder;
 pub mod cache;
 pub mod clock;
 pub mod codec;
+mod coherence;
 pub mod config;
 pub mod error;
 pub mod guard;
@@ -17,6 +19,7 @@ pub mod interop;
 mod invalidate;
 pub mod key;
 pub mod l1;
+mod near;
 pub mod observe;
 pub mod tier;
 

@@ -71,6 +71,12 @@ counters! {
     coalesced,
     /// Values that were not kept, because a write or a deletion of their key came while they were on their way.
     overtaken,
+    /// Changes by other writers that the second tier told of.
+    changes_told,
+    /// Entries that the first tier forgot because of one of them.
+    changes_forgotten,
+    /// Times the second tier could no longer tell: the first tier forgot everything.
+    watches_lost,
 }
 
 impl Counters {
@@ -93,7 +99,7 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

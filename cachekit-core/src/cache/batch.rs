@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{At, Cache, Entry, SetOptions, Unsettled, Value, new_entry};
 use crate::error::Error;
 use crate::guard::deadline::within;
+use crate::invalidate::Ticket;
 use crate::key::WireKey;
 
 impl Cache {
@@ -27,7 +28,7 @@ impl Cache {
         if missing.is_empty() {
             return Ok(values);
         }
-        let tickets: Vec<_> = missing.iter().map(|&i| engine.writes.ticket(self.slot, places[i].hash)).collect();
+        let tickets: Vec<_> = missing.iter().map(|&i| self.ticket(&places[i])).collect();
         let wires: Vec<&WireKey> = missing.iter().map(|&i| &places[i].wire).collect();
         let answers = match self.count_failure(tier.get_many(&wires, self.deadline()).await) {
             Ok(answers) => answers,
@@ -77,48 +78,54 @@ impl Cache {
         for (at, _) in &entries {
             self.overtake(at);
         }
+        let mine: Vec<Ticket> = entries.iter().map(|(at, _)| self.ticket(at)).collect();
         let deadline = self.deadline();
         let turns = engine.writes.turns(self.slot, entries.iter().map(|(at, _)| at.hash));
         let turns = within(deadline, Operation::SetMany, async { Ok(turns.await) }).await;
         // Until the outcome is known, every way out of here makes L1 forget these keys.
         let unsettled: Vec<Unsettled<'_>> = entries.iter().map(|(at, _)| Unsettled { engine, at }).collect();
         let turns = self.count_failure(turns);
-        let epoch = engine.writes.epoch(self.slot);
         engine.counters.sets.add_n(entries.len() as u64);
-        let written = match (&engine.tier, turns) {
+        let (landed, written) = match (&engine.tier, turns) {
             (Some(tier), Ok(_turns)) => {
                 let ttl = times.ttl(engine.clock.unix_ms());
                 let batch: Vec<(&WireKey, Bytes, Ttl)> =
                     entries.iter().map(|(at, entry)| (&at.wire, entry.stored.clone(), ttl)).collect();
                 match self.count_failure(tier.set_many(&batch, deadline).await) {
-                    Ok(answers) => answers.into_iter().map(|answer| self.count_failure(answer).err()).collect(),
+                    Ok(answers) => (true, answers.into_iter().map(|answer| self.count_failure(answer).err()).collect()),
                     Err(error) if engine.settings.strict => return Err(error.into()),
                     Err(_) => {
                         engine.counters.sets_l1_only.add_n(entries.len() as u64);
-                        Vec::new()
+                        (false, Vec::new())
                     }
                 }
             }
             (Some(_), Err(error)) if engine.settings.strict => return Err(error.into()),
             (Some(_), Err(_)) => {
                 engine.counters.sets_l1_only.add_n(entries.len() as u64);
-                Vec::new()
+                (false, Vec::new())
             }
-            (None, _) => Vec::new(),
+            (None, _) => (true, Vec::new()),
         };
-        unsettled.into_iter().for_each(Unsettled::settle);
+        let settled = engine.writes.settle_many(entries.iter().zip(mine).map(|((at, _), mine)| (at.hash, mine)));
+        for unsettled in unsettled {
+            engine.flights.detach(unsettled.at.hash);
+            std::mem::forget(unsettled);
+        }
         let mut failures = written.into_iter().chain(std::iter::repeat_with(|| None));
         let mut first_failure = None;
-        for (at, entry) in entries {
+        for ((at, entry), settled) in entries.into_iter().zip(settled) {
             let failure = failures.next().flatten();
             if failure.is_some() {
                 engine.counters.sets_l1_only.add();
             }
             if failure.is_some() && engine.settings.strict {
                 engine.l1.remove(at.hash, at.wire.as_bytes());
-            } else if engine.settings.use_l1 {
-                let (life, reserve) = (self.life(entry.times), entry.reserve());
-                let _kept = engine.l1.insert(at.hash, at.wire.as_bytes(), epoch, entry.stored, life, None, reserve);
+            } else {
+                // What the store may not have, nobody tells the end of.
+                let landed = landed && failure.is_none();
+                let settled = settled.map(|settled| settled.with_vouched(settled.vouched && landed));
+                self.keep(&at, entry, settled);
             }
             first_failure = first_failure.or(failure);
         }

@@ -95,7 +95,7 @@ impl Cache {
         Fut: Future<Output = Result<T, E>>,
     {
         let engine = &*self.engine;
-        let ticket = engine.writes.ticket(self.slot, at.hash);
+        let ticket = self.ticket(at);
         // A flight may have landed between this caller's first look and its own flight.
         let landed = engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch).filter(|_| engine.settings.use_l1);
         if let Some(value) = landed.and_then(|hit| self.typed(at.wire.as_bytes(), hit)) {

@@ -1,5 +1,6 @@
 //! The engine on the reference store, with every second of the clock in the test's hands.
 
+mod coherence;
 mod outage;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 use super::{Cache, SetOptions};
+use crate::builder::CacheBuilder;
 use crate::clock::ManualClock;
 use crate::error::{Error, LoadError};
 use crate::l1::L1Config;
@@ -45,11 +47,16 @@ impl Bench {
     }
 
     fn over(&self, backend: Arc<dyn Backend>) -> Cache {
-        Cache::builder().backend(backend).clock(self.clock.clone()).build().unwrap()
+        self.builder(backend).build().unwrap()
     }
 
     fn strict(&self) -> Cache {
-        Cache::builder().backend(Arc::new(self.store.clone())).clock(self.clock.clone()).strict(true).build().unwrap()
+        self.builder(Arc::new(self.store.clone())).strict(true).build().unwrap()
+    }
+
+    /// Deaf to changes by others, which would come at their own time; `coherence.rs` listens.
+    fn builder(&self, backend: Arc<dyn Backend>) -> CacheBuilder {
+        Cache::builder().backend(backend).clock(self.clock.clone()).coherence(false)
     }
 }
 

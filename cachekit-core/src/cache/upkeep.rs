@@ -118,7 +118,7 @@ impl Cache {
     }
 
     async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
-        let ticket = self.engine.writes.ticket(self.slot, at.hash);
+        let ticket = self.ticket(at);
         let Some(hit) = self.l1_hit(at) else { return Ok(false) };
         let Some(stored) = self.retimed(at, &hit.to_bytes(), new)? else { return Ok(false) };
         let decodes = self.opened(at.wire.as_bytes(), &hit).is_some_and(|opened| opened.is_typed());
@@ -283,12 +283,19 @@ impl Cache {
         if engine.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        engine.coherence.end();
         engine.flights.detach_all();
         engine.l1.clear();
         match &engine.tier {
             Some(tier) => Ok(tier.close(self.deadline()).await?),
             None => Ok(()),
         }
+    }
+
+    /// Whether the second tier tells of changes by others right now, so that L1 keeps what is read from here on to its own end
+    /// instead of the cap.
+    pub fn is_coherent(&self) -> bool {
+        self.engine.l1.is_vouched_for()
     }
 
     /// How long the deadline of one operation is.

@@ -393,6 +393,7 @@ impl Config {
         } else {
             builder.without_l1()
         };
+        let services = builder.host_services(services);
         if let Some(backend) = self.open_tier(registry, services)? {
             builder = builder.backend(backend);
         }

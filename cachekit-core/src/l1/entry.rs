@@ -24,6 +24,20 @@ pub(super) const INLINE_BYTES: usize = 768;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// Namespace epochs count from 0 and never get here.
+    const VOUCHED: u64 = 1 << 63;
+
+    /// The same generation, for an entry that is served only while somebody vouches for it.
+    pub(crate) const fn vouched(self) -> Self {
+        Self(self.0 | Self::VOUCHED)
+    }
+
+    pub(super) const fn is_vouched(self) -> bool {
+        self.0 & Self::VOUCHED != 0
+    }
+}
+
 /// When a value stops being fresh, and when it stops being served, in [`Clock::coarse_ms`](crate::clock::Clock::coarse_ms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {

@@ -109,6 +109,9 @@ pub struct L1 {
     /// By how much the entries' weights exceed their charges. Stays 0 without `max_entries`. Raised before an insert and
     /// lowered after a departure, so that it is never too small.
     slack: AtomicU64,
+    /// Until when entries of a [vouched](Epoch::vouched) epoch are served, coarse milliseconds. An end that has to be moved
+    /// on, not a switch: whoever should move it may be stopped, or in another process after `fork()`.
+    vouched_until_ms: AtomicU64,
 }
 
 impl L1 {
@@ -123,7 +126,23 @@ impl L1 {
             clock,
             counters: Counters::new(),
             slack: AtomicU64::new(0),
+            vouched_until_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Serves what is vouched for until then.
+    pub(crate) fn vouch_until(&self, until_ms: u64) {
+        self.vouched_until_ms.store(until_ms, Ordering::SeqCst);
+    }
+
+    /// Until when entries that are vouched for are served; 0: nobody vouches.
+    pub(crate) fn vouched_until_ms(&self) -> u64 {
+        self.vouched_until_ms.load(Ordering::SeqCst)
+    }
+
+    /// Whether entries that are vouched for are served.
+    pub(crate) fn is_vouched_for(&self) -> bool {
+        self.clock.coarse_ms() < self.vouched_until_ms()
     }
 
     /// Hashes a wire key, once per operation. The seed is random, so nobody outside can prepare keys that collide.
@@ -153,10 +172,12 @@ impl L1 {
         if entry.key() != wire_key {
             return None;
         }
-        let life = entry.life();
-        // A value without an end needs no clock.
-        let now_ms = if life == Life::FOREVER { 0 } else { self.clock.coarse_ms() };
-        if entry.epoch() != epoch || now_ms >= life.expires_at_ms {
+        let (life, kept) = (entry.life(), entry.epoch());
+        // A value without an end needs no clock, unless somebody has to vouch for it.
+        let now_ms = if life == Life::FOREVER && !kept.is_vouched() { 0 } else { self.clock.coarse_ms() };
+        let is_current =
+            kept == epoch || (kept == epoch.vouched() && now_ms < self.vouched_until_ms.load(Ordering::Relaxed));
+        if !is_current || now_ms >= life.expires_at_ms {
             self.drop_outlived(hash, &entry);
             return None;
         }
@@ -248,6 +269,19 @@ impl L1 {
     /// Drops a key's value. Returns whether there was one, dead or alive.
     pub fn remove(&self, hash: KeyHash, wire_key: &[u8]) -> bool {
         self.take(hash, wire_key).is_some()
+    }
+
+    /// Drops whatever has this hash: for who knows no more of a key. Returns whether there was something.
+    pub(crate) fn forget(&self, hash: KeyHash) -> bool {
+        let Some((_, entry)) = self.store.remove(&hash) else { return false };
+        self.release_slack(&entry);
+        self.counters.count(Event::Removed);
+        true
+    }
+
+    /// Whether something of this hash is held, dead or alive. Says nothing to the policy.
+    pub(crate) fn holds(&self, hash: KeyHash) -> bool {
+        self.store.contains_key(&hash)
     }
 
     fn take(&self, hash: KeyHash, wire_key: &[u8]) -> Option<Entry> {

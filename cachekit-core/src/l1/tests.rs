@@ -694,3 +694,31 @@ fn a_value_that_leaves_because_its_successor_is_too_large_is_dropped_by_the_call
     drop(departed);
     assert!(rung.load(std::sync::atomic::Ordering::SeqCst));
 }
+
+#[test]
+fn what_is_vouched_for_is_served_while_somebody_does_and_in_its_epoch() {
+    let Fixture { l1, clock } = roomy();
+    let key = b"k";
+    let hash = l1.hash(key);
+    let put = |epoch| {
+        let _kept = l1.insert(hash, key, epoch, Bytes::from_static(b"v"), Life::FOREVER, None, 0);
+    };
+    put(EPOCH.vouched());
+    assert!(l1.get(hash, key, EPOCH).is_none(), "nobody vouches yet, and what is met so is dropped");
+    l1.vouch_until(clock.coarse_ms() + 10);
+    put(EPOCH.vouched());
+    assert!(l1.get(hash, key, EPOCH).is_some());
+    clock.advance(Duration::from_millis(9));
+    assert!(l1.get(hash, key, EPOCH).is_some() && l1.is_vouched_for());
+    clock.advance(Duration::from_millis(1));
+    assert!(l1.get(hash, key, EPOCH).is_none() && !l1.is_vouched_for());
+    l1.vouch_until(u64::MAX);
+    put(EPOCH.vouched());
+    assert!(l1.get(hash, key, Epoch(EPOCH.0 + 1)).is_none(), "another epoch is another epoch");
+    put(EPOCH);
+    l1.vouch_until(0);
+    assert!(l1.get(hash, key, EPOCH).is_some(), "an entry of its own needs nobody");
+    assert!(l1.holds(hash) && l1.forget(hash));
+    assert!(!l1.holds(hash) && !l1.forget(hash));
+    assert_eq!(l1.stats().entries, 0);
+}

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachekit_plugin::{
     Answers, Backend, BackendError, Cas, Cx, Deadline, Enumerates, Health, Key, Kind, Limits, Operation, Page, SetItem,
-    Ttl, Version,
+    Ttl, Version, WatchGuard, WatchSink,
 };
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -163,7 +163,8 @@ impl Tier {
         deadline: Deadline,
     ) -> Result<Answers<Option<Bytes>>, BackendError> {
         let Some(batch) = self.backend.batch() else {
-            let gets = wires.iter().map(|wire| self.get(wire, deadline));
+            // Collected, because a lazy map over borrowed keys makes a future that cannot be sent to another thread.
+            let gets: Vec<_> = wires.iter().map(|wire| self.get(wire, deadline)).collect();
             return Ok(stream::iter(gets).buffered(EMULATED_IN_FLIGHT).collect().await);
         };
         let cx = Cx::new(deadline);
@@ -179,7 +180,8 @@ impl Tier {
         deadline: Deadline,
     ) -> Result<Answers<()>, BackendError> {
         let Some(batch) = self.backend.batch() else {
-            let sets = items.iter().map(|(wire, stored, ttl)| self.set(wire, stored.clone(), *ttl, deadline));
+            let sets: Vec<_> =
+                items.iter().map(|(wire, stored, ttl)| self.set(wire, stored.clone(), *ttl, deadline)).collect();
             // A key that stands twice must end with its last value, so its writes must not overtake each other.
             let mut keys: Vec<&[u8]> = items.iter().map(|(wire, ..)| wire.as_bytes()).collect();
             keys.sort_unstable();
@@ -208,7 +210,7 @@ impl Tier {
         deadline: Deadline,
     ) -> Result<Answers<bool>, BackendError> {
         let Some(batch) = self.backend.batch() else {
-            let deletes = wires.iter().map(|wire| self.delete(wire, deadline));
+            let deletes: Vec<_> = wires.iter().map(|wire| self.delete(wire, deadline)).collect();
             return Ok(stream::iter(deletes).buffered(EMULATED_IN_FLIGHT).collect().await);
         };
         let cx = Cx::new(deadline);
@@ -287,6 +289,23 @@ impl Tier {
             Err(error) if error.kind() == Kind::Unsupported => Ok(None),
             answer => answer.map(Some),
         }
+    }
+
+    /// Whether the store tells of changes by others.
+    pub(crate) fn has_watch(&self) -> bool {
+        self.backend.watch().is_some()
+    }
+
+    /// Begins a watch. Past the breaker: whether the store can tell says nothing about whether it can serve.
+    pub(crate) async fn watch(
+        &self,
+        prefix: &[u8],
+        sink: Arc<dyn WatchSink>,
+        deadline: Deadline,
+    ) -> Result<WatchGuard, BackendError> {
+        let cx = Cx::new(deadline);
+        let watch = self.backend.watch().ok_or_else(|| BackendError::unsupported(Operation::Watch))?;
+        within(deadline, Operation::Watch, watch.watch(prefix, sink, &cx)).await
     }
 
     pub(crate) async fn health(&self, deadline: Deadline) -> Result<Health, BackendError> {

@@ -1,0 +1,88 @@
+//! What a cache has in its own process: everything that a change by somebody else may touch, and nothing of the store.
+//!
+//! Apart from the engine, because events come on threads of a backend. A thread that held the last handle of the engine
+//! would end the backend from inside of its own call; of this it may hold the last one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use cachekit_plugin::{CacheActivity, Limits};
+
+use crate::cache::Settings;
+use crate::clock::Clock;
+use crate::coherence::shortened::Shortened;
+use crate::guard::flight::Flights;
+use crate::invalidate::{NamespaceSlot, Ticket, Writes};
+use crate::key::{PREFIX, WireKey};
+use crate::l1::{KeyHash, L1};
+use crate::observe::Counters;
+
+pub(crate) struct Near {
+    pub(crate) l1: L1,
+    pub(crate) writes: Writes,
+    pub(crate) flights: Flights,
+    pub(crate) counters: Counters,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    pub(crate) closed: AtomicBool,
+    /// Of the store; `None` without one.
+    pub(crate) limits: Option<Limits>,
+    pub(crate) shortened: Shortened,
+}
+
+impl Near {
+    /// What to note before the store is asked for a key, or told its value.
+    pub(crate) fn ticket(&self, slot: NamespaceSlot, wire: &WireKey, hash: KeyHash) -> Ticket {
+        // The epoch is read first. Whoever ends vouching changes the epochs afterwards, so a ticket that still believes in it
+        // has an epoch that is over.
+        let ticket = self.writes.ticket(slot, hash);
+        ticket.with_vouched(self.l1.is_vouched_for() && self.will_be_told(wire, hash))
+    }
+
+    /// Whether a change of this key would be understood.
+    fn will_be_told(&self, wire: &WireKey, hash: KeyHash) -> bool {
+        let Some(limits) = self.limits.as_ref().filter(|_| wire.as_bytes().starts_with(PREFIX)) else { return false };
+        match wire.shortened(limits) {
+            None => true,
+            Some(Ok(store_key)) => {
+                let now_ms = self.clock.coarse_ms();
+                self.shortened.remember(&store_key, hash, now_ms, |hash| self.l1.holds(hash))
+            }
+            Some(Err(_)) => false,
+        }
+    }
+
+    /// Somebody changed what the store has under this key.
+    pub(crate) fn changed(&self, store_key: &[u8]) {
+        self.counters.changes_told.add();
+        let hash = self.shortened.find(store_key).unwrap_or_else(|| self.l1.hash(store_key));
+        // In this order: what is on its way is too late before what is there goes.
+        self.writes.advance(hash);
+        self.flights.detach(hash);
+        if self.l1.forget(hash) {
+            self.counters.changes_forgotten.add();
+        }
+    }
+
+    /// Anything may have changed.
+    pub(crate) fn everything_changed(&self) {
+        self.counters.changes_told.add();
+        self.forget_everything();
+    }
+
+    /// Nothing that is in L1, or on its way there, is served any more.
+    pub(crate) fn forget_everything(&self) {
+        self.writes.new_epochs();
+        self.flights.detach_all();
+    }
+
+    /// What backends may ask about the cache above them.
+    pub(crate) fn activity(&self) -> CacheActivity {
+        CacheActivity {
+            l1_enabled: self.settings.use_l1,
+            l1_hits: if self.settings.use_l1 { self.l1.stats().hits } else { 0 },
+            l2_hits: self.counters.l2_hits.get(),
+            misses: self.counters.l2_misses.get(),
+        }
+    }
+}
