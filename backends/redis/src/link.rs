@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -118,8 +119,10 @@ impl Link {
                     let failures = failures.saturating_add(1);
                     // One that was up goes back at once; only a row of short lives is a reason to wait.
                     if failures > 2 {
-                        let why =
-                            Arc::new(Trouble::Refused("the server closes connections soon after they open".into()));
+                        // An outage, whoever causes it: not a setting that cannot work.
+                        let said = "connections are closed soon after they open";
+                        let closed = io::Error::new(io::ErrorKind::ConnectionAborted, said);
+                        let why = Arc::new(Trouble::Socket(Arc::new(closed)));
                         *state = State::down(failures, why, now);
                         return state.pause(now);
                     }
