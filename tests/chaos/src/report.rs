@@ -1,0 +1,115 @@
+//! What a story has to tell: what happened, what was wrong, and how long things took.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::checker::Checker;
+use crate::load::Tally;
+
+/// How an outage, or bytes that were changed on the way, may be told.
+const OUTAGES: [&str; 5] = ["transient", "timeout", "throttled", "corrupt", "refused"];
+
+/// The end of one story.
+#[derive(Debug, Clone)]
+pub struct Report {
+    name: String,
+    facts: Map<String, Json>,
+    wrong: Vec<String>,
+}
+
+impl Report {
+    /// An empty one.
+    pub fn new(name: &str, seed: u64) -> Self {
+        let mut report = Self { name: name.to_owned(), facts: Map::new(), wrong: Vec::new() };
+        report.fact("seed", seed);
+        report
+    }
+
+    /// Something that happened.
+    pub fn fact(&mut self, name: &str, value: impl Into<Json>) {
+        self.facts.insert(name.to_owned(), value.into());
+    }
+
+    /// Some time that something took, in milliseconds.
+    pub fn time(&mut self, name: &str, time: Duration) {
+        self.fact(&format!("{name}_ms"), (time.as_secs_f64() * 10_000.0).round() / 10.0);
+    }
+
+    /// Several of them: least, median and most.
+    pub fn times(&mut self, name: &str, mut times: Vec<Duration>) {
+        times.sort_unstable();
+        let (Some(least), Some(most)) = (times.first(), times.last()) else { return };
+        self.time(&format!("{name}_min"), *least);
+        self.time(&format!("{name}_median"), times[times.len() / 2]);
+        self.time(&format!("{name}_max"), *most);
+    }
+
+    /// Something that must not happen.
+    pub fn wrong(&mut self, what: impl Into<String>) {
+        self.wrong.push(what.into());
+    }
+
+    /// Something that must hold.
+    pub fn holds(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong.push(what());
+        }
+    }
+
+    /// What the judge says.
+    pub fn judged(&mut self, checker: &Checker) {
+        let (checked, hits) = checker.checked();
+        self.fact("reads_checked", checked);
+        self.fact("values_checked", hits);
+        self.fact("wrong_values", checker.wrong());
+        self.wrong.extend(checker.said());
+        // A run that saw no value has judged none.
+        self.holds(hits > 0, || "no read returned a value, so nothing was judged".to_owned());
+    }
+
+    /// What became of the operations.
+    pub fn tally(&mut self, tally: &Tally) {
+        self.fact("operations", tally.all());
+        self.fact("done", tally.done);
+        self.fact("cancelled", tally.cancelled);
+        for (reason, count) in &tally.failed {
+            // Whoever reads the class acts on it: an outage that is told as a wrong setting is never tried again.
+            self.holds(OUTAGES.contains(&reason.0), || format!("an outage was told as {}, {count} times", reason.0));
+            self.fact(&format!("failed_{}", reason.0), *count);
+        }
+        self.time("overrun_max", tally.overrun);
+        self.holds(tally.done > 0, || "no operation ended as it should".to_owned());
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A fact by its name.
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        self.facts.get(name)
+    }
+
+    /// Whether nothing was wrong.
+    pub fn is_ok(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Json {
+        json!({ "name": self.name, "ok": self.is_ok(), "facts": self.facts, "wrong": self.wrong })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {}", self.name, if self.is_ok() { "ok" } else { "WRONG" })?;
+        for (name, value) in &self.facts {
+            writeln!(f, "    {name:<28} {value}")?;
+        }
+        self.wrong.iter().try_for_each(|wrong| writeln!(f, "    wrong: {wrong}"))
+    }
+}

@@ -1,0 +1,99 @@
+//! The short version of every story, and one that must go wrong.
+
+mod careless;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use cachekit_chaos::checker::Checker;
+use cachekit_chaos::load::{Plan, run};
+use cachekit_chaos::scenario::{ALL, Run, Size};
+use cachekit_chaos::store::Store;
+use cachekit_conformance::{Fault, Faulty, Memory};
+
+fn tell(name: &str) {
+    let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
+    let report = (scenario.tell)(&Run { seed: 20, size: Size::QUICK, progress: false });
+    println!("{report}");
+    assert!(report.is_ok(), "{report}");
+}
+
+#[test]
+fn cancelled_operations_on_redis_mix_up_no_replies() {
+    tell("redis-cancelled");
+}
+
+#[test]
+fn cancelled_operations_on_memcached_mix_up_no_replies() {
+    tell("memcached-cancelled");
+}
+
+#[test]
+fn a_cache_on_redis_believes_no_garbled_reply() {
+    tell("redis-garbled");
+}
+
+#[test]
+fn a_cache_on_memcached_believes_no_garbled_reply() {
+    tell("memcached-garbled");
+}
+
+#[test]
+fn redis_restarts() {
+    tell("redis-restarts");
+}
+
+#[test]
+fn memcached_restarts() {
+    tell("memcached-restarts");
+}
+
+#[test]
+fn a_sentinel_fails_over() {
+    tell("sentinel-failover");
+}
+
+#[test]
+fn a_cluster_moves_its_slots() {
+    tell("cluster-reshard");
+}
+
+fn wrong_values(backend: impl cachekit_plugin::Backend, cancelled: u64) -> (u64, Vec<String>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (store, checker) = (Store::Backend(Arc::new(backend)), Arc::new(Checker::new(8)));
+    let patience = Duration::from_millis(100);
+    let plan = Plan { seed: 20, tasks: 8, given_up: u64::MAX, cancelled, hurried: 0, patience };
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let ends = Arc::clone(&stop);
+    let tally = runtime.block_on(async {
+        let timer = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        };
+        tokio::join!(run(&store, &checker, &plan, &stop, &done), timer).0
+    });
+    assert!(tally.done > 100, "{tally:?}");
+    (checker.wrong(), checker.said())
+}
+
+#[test]
+fn stores_that_are_wrong_are_caught_under_load_and_the_reference_is_not() {
+    let (wrong, said) = wrong_values(Memory::default(), 30);
+    assert_eq!(wrong, 0, "{said:?}");
+    for fault in [Fault::FlipsABit, Fault::KeepsTheFirstValue, Fault::IgnoresDelete] {
+        assert!(wrong_values(Faulty::new(fault), 0).0 > 0, "{fault:?} was not caught");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_replies_behind_is_caught() {
+    let server = cachekit_test_servers::redis::Redis::start();
+    let careless = || careless::Careless::connect(&server.addr());
+    let (wrong, said) = wrong_values(careless(), 0);
+    assert_eq!(wrong, 0, "as long as nothing is cancelled it is right: {said:?}");
+    server.command(&["FLUSHALL"]);
+    let (wrong, said) = wrong_values(careless(), 30);
+    println!("{wrong} wrong values, the first: {:?}", said.first());
+    assert!(wrong > 0, "its mixed-up replies were not caught");
+}
