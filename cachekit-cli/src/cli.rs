@@ -1,6 +1,7 @@
 //! What can be typed: commands, options, their help. Nothing here does anything.
 
 pub(crate) mod serve;
+pub(crate) mod transfer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -113,6 +114,10 @@ pub(crate) enum Command {
     Raw(RawCommand),
     /// Show what a stored entry is, decoded, whether or not it may be served.
     Inspect(InspectArgs),
+    /// Copy entries from one store to another, with the lives they have left.
+    Copy(transfer::CopyArgs),
+    /// Measure throughput and latency of the store.
+    Bench(transfer::BenchArgs),
     /// Serve the store over HTTP, with the API of cachekit.io, until a signal ends it.
     Serve(serve::ServeArgs),
     /// Look at shared-library backends and test them.

@@ -1,6 +1,8 @@
 //! The program as its users have it: the real binary, in a home of its own.
 
+mod bench;
 mod config;
+mod copy;
 mod documents;
 mod entries;
 mod inspect;
