@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cachekit::{Config, Environment, Sources};
+use cachekit::{Config, ConfigError, Environment, Sources};
 use cachekit_test_servers::redis::{Options, Redis};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -131,6 +131,33 @@ fn every_variable_of_redis_reaches_a_server() {
     let socket = format!("unix://{}", server.socket().display());
     let other = cachekit::open(&from(&[("REDIS_URL", &socket)])).unwrap().blocking();
     assert_eq!(*other.get::<u32>("k").unwrap().unwrap(), 1);
+}
+
+#[test]
+fn the_same_program_changes_its_store_by_its_file_alone() {
+    let server = Redis::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cachekit.toml");
+    let type_of = |toml: String| {
+        std::fs::write(&file, toml).unwrap();
+        let config = Config::resolve(&Sources { file: Some(file.clone()), ..Sources::default() })?;
+        let cache = cachekit::open(&config)?.blocking();
+        cache.set("k", &7_u32).unwrap();
+        assert_eq!(*cache.get::<u32>("k").unwrap().unwrap(), 7);
+        Ok::<_, ConfigError>(cache.health().tier.map(|tier| tier.unwrap().backend_type))
+    };
+    let redis = format!("[[tier]]\nbackend = \"{}/3\"\n[tier.options]\n", server.url());
+    let directory = format!("[[tier]]\nbackend = \"file://{}\"\n", dir.path().join("store").display());
+    assert_eq!(type_of(format!("{redis}tenant = \"default\"\n")).unwrap().as_deref(), Some("redis"));
+    assert_eq!(server.command(&["-n", "3", "EXISTS", "t:default:ck:default:k"]), "1");
+    assert_eq!(type_of(directory).unwrap().as_deref(), Some("file"));
+    assert_eq!(type_of("[[tier]]\nbackend = \"none\"\n".into()).unwrap(), None);
+    for (option, tell) in
+        [("max_value = 0", "max_value = 0"), ("pool = 3", "unknown field `pool`"), ("ttl = 7", "ttl: takes")]
+    {
+        let error = type_of(format!("{redis}\n{option}\n")).unwrap_err().to_string();
+        assert!(error.contains(tell) && error.contains("cachekit.toml:5"), "{error}");
+    }
 }
 
 #[test]
