@@ -149,3 +149,30 @@ fn a_key_on_the_command_line_is_warned_of_and_not_repeated() {
     let ran = server.end(Signal::TERM).expect(0);
     assert!(ran.err.contains("theirs") && !ran.err.contains("on_the_line"), "{}", ran.err);
 }
+
+#[test]
+fn our_own_client_is_configured_by_the_environment_and_reads_what_it_stored() {
+    let (home, other) = (Home::new(), Home::new());
+    let authority = Authority::new();
+    let identity = authority.server(&["localhost"]);
+    let (cert, key) = (identity.cert().to_str().unwrap(), identity.key().to_str().unwrap());
+    let server = Running::start(&home, &["--tls-cert", cert, "--tls-key", key, "--keys", "any"]);
+    let port = server.said.strip_prefix("https://127.0.0.1:").expect(&server.said);
+    let url = format!("cachekitio://localhost:{port}?allow_private_host=true");
+    let client = |args: &[&str], key: &str, ca: &str| {
+        let mut command = other.command(args);
+        command.env("CACHEKIT_BACKEND", &url).env("CACHEKIT_API_KEY", key).env("REQUESTS_CA_BUNDLE", ca);
+        Ran::from(command.env("CACHEKIT_TIMEOUT", "4").env("CACHEKIT_MAX_RETRIES", "0").output().unwrap())
+    };
+    let ca = authority.ca().to_str().unwrap();
+    client(&["--preset", "io", "set", "k", "over TLS"], KEY, ca).expect(0);
+    assert_eq!(client(&["--preset", "io", "get", "k"], KEY, ca).expect(0).out(), "over TLS");
+    // Another key is refused, another authority is not believed, and neither is told to anybody.
+    let wrong = client(&["get", "k"], "ck_test_ffffffffffffffff", ca).expect(3);
+    assert!(!wrong.err.contains("ck_test_"), "{wrong:?}");
+    let elsewhere = Authority::new();
+    client(&["get", "k"], KEY, elsewhere.ca().to_str().unwrap()).expect(3);
+    let refused = client(&["get", "k"], "not a key", ca).expect(2);
+    assert!(refused.err.contains("CACHEKIT_API_KEY") && !refused.err.contains("not a key"), "{refused:?}");
+    server.end(Signal::TERM).expect(0);
+}
