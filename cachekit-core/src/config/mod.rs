@@ -117,6 +117,15 @@ pub enum TierChoice {
     },
 }
 
+impl TierChoice {
+    /// Whether its options put something before every key.
+    fn puts_before_keys(&self) -> bool {
+        let (Self::Builtin { options, .. } | Self::Plugin { options, .. }) = self else { return false };
+        let is_set = |name| options.get(name).is_some_and(|value| !value.is_null() && value != "");
+        ["tenant", "key_prefix"].into_iter().any(is_set)
+    }
+}
+
 /// As [`Config::show`] has it, without what looks like a secret.
 impl std::fmt::Debug for TierChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -392,7 +401,8 @@ impl Config {
             .serializer(self.serializer.value)
             .compression(self.compression.value)
             .max_value(self.max_value.value)
-            .l1_ttl_cap(self.l1_ttl_cap.value);
+            .l1_ttl_cap(self.l1_ttl_cap.value)
+            .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
         if let Some(ttl) = self.ttl.value {
             builder = builder.default_ttl(ttl);
         }
