@@ -6,6 +6,7 @@ mod copy;
 mod documents;
 mod entries;
 mod inspect;
+mod interop;
 mod plugin;
 mod raw;
 mod run;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(command: Command, session: &Session) -> Result<Outcome, F
         Command::Copy(args) => copy::copy(&args, session),
         Command::Bench(args) => bench::bench(&args, session),
         Command::Serve(args) => serve::serve(&args, session),
+        Command::Interop(command) => interop::interop(&command, session),
         Command::Plugin(command) => plugin::plugin(&command, session),
         Command::Config(command) => config::config(&command, session),
         Command::Completions { shell } => documents::completions(shell, session),

@@ -6,6 +6,7 @@ mod copy;
 mod documents;
 mod entries;
 mod inspect;
+mod interop;
 mod memoize;
 mod plugins;
 mod program;
