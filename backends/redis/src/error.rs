@@ -12,6 +12,7 @@ use cachekit_plugin::{BackendError, Kind, Operation, Retry};
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 use crate::url::Address;
+use crate::wire::Violation;
 
 /// The name of this backend in errors and health.
 pub(crate) const BACKEND: &str = "redis";
@@ -30,6 +31,9 @@ pub(crate) enum Trouble {
     /// There is no connection and it is too early for another attempt.
     #[error("{why} (next attempt in {} ms)", .after.as_millis())]
     Down { why: Arc<Trouble>, after: Duration },
+    /// The server sent what it must not.
+    #[error("{0}")]
+    Violated(Violation),
     #[error("the deadline passed")]
     Late,
     #[error("nothing was heard for {} ms while replies were due; the connection was given up", .0.as_millis())]
@@ -59,6 +63,9 @@ pub(crate) enum Trouble {
     Unsupported(&'static str),
     #[error("{0}")]
     Refused(String),
+    /// We ended the connection, or could not begin one.
+    #[error("{0}")]
+    Ended(&'static str),
 }
 
 impl From<RedisError> for Trouble {
@@ -106,8 +113,10 @@ impl Trouble {
                 class => class,
             },
             Self::At { why, .. } => why.class(),
+            Self::Violated(Violation::TooLong(_)) => (Kind::TooLarge, None),
+            Self::Violated(_) => (Kind::Transient, None),
             Self::Late => (Kind::Timeout, None),
-            Self::Silent(_) | Self::SlowConnect(_) | Self::Socket(_) => (Kind::Transient, None),
+            Self::Silent(_) | Self::SlowConnect(_) | Self::Socket(_) | Self::Ended(_) => (Kind::Transient, None),
             Self::Full(_) => (Kind::Throttled, None),
             Self::Tls(_) | Self::Refused(_) => (Kind::Config, None),
             Self::ValueTooLarge { .. } => (Kind::TooLarge, None),
