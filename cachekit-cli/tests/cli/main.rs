@@ -11,4 +11,5 @@ mod memoize;
 mod plugins;
 mod program;
 mod serve;
+mod servers;
 mod streams;

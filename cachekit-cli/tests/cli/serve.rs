@@ -94,6 +94,47 @@ fn the_store_outlives_the_server() {
 }
 
 #[test]
+fn a_redis_is_served_with_its_locks_and_lives_and_its_outage_is_503() {
+    let home = Home::new();
+    let redis = cachekit_test_servers::redis::Redis::start();
+    let server = Running::start(&home, &["--plain-http", "--backend", &redis.url(), "--deadline", "300ms"]);
+    let (auth, url) = (format!("Authorization: Bearer {KEY}"), format!("{}/v1/cache/users:1", server.said));
+    let value = home.write("value", "in redis");
+    let put = || {
+        curl(&[
+            "-H",
+            &auth,
+            "-H",
+            "X-CacheKit-TTL: 60",
+            "-H",
+            "X-CacheKit-Stale-TTL: 30",
+            "-T",
+            value.to_str().unwrap(),
+            &url,
+        ])
+        .0
+    };
+    assert_eq!(put(), "204");
+    assert_eq!(curl(&["-H", &auth, &url]), ("200".into(), b"in redis".to_vec()));
+    let left: i64 = redis.command(&["TTL", "cks:ours:users:1"]).trim().parse().unwrap();
+    assert!((85..=90).contains(&left), "life and stale window: {left}");
+    let lock =
+        ["-H", &auth, "-H", "Content-Type: application/json", "-d", r#"{"timeout_ms": 30000}"#, &format!("{url}/lock")];
+    let first = String::from_utf8(curl(&lock).1).unwrap();
+    assert!(first.len() > 40, "{first}");
+    assert_eq!(curl(&lock).1, br#"{"lock_id":null}"#);
+    redis.stop();
+    assert_eq!(curl(&["-H", &auth, &url]).0, "504");
+    redis.cont();
+    redis.kill();
+    assert_eq!(put(), "503");
+    redis.restart();
+    while put() != "204" {}
+    assert_eq!(curl(&["-H", &auth, &url]).1, b"in redis");
+    server.end(Signal::TERM).expect(0);
+}
+
+#[test]
 fn options_reach_the_server() {
     let home = Home::new();
     let key = home.write("metrics.key", "ck_metrics_0123456789\n");
