@@ -288,3 +288,6 @@ fn begin<T>(drive: &Arc<Drive>, asking: Pin<&mut impl Future<Output = T>>, cx: &
     }
     polled
 }
+
+#[cfg(test)]
+mod tests;
