@@ -19,9 +19,9 @@ pub fn null_plugin() -> Result<PathBuf, Failure> {
     cdylib(&here().join("../tests/crossing/null-plugin/Cargo.toml"))
 }
 
-/// The library of the File backend, by the profile of its own workspace.
-pub fn file_plugin() -> Result<PathBuf, Failure> {
-    cdylib(&here().join("../backends/file/Cargo.toml"))
+/// The library of one of our backends, by the profile of its own workspace.
+pub fn backend_plugin(name: &str) -> Result<PathBuf, Failure> {
+    cdylib(&here().join(format!("../backends/{name}/Cargo.toml")))
 }
 
 fn cdylib(manifest: &Path) -> Result<PathBuf, Failure> {

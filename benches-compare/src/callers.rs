@@ -22,6 +22,8 @@ use crate::{Effort, Failure};
 /// What each caller does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
+    /// Begins the names of the rows.
+    pub(crate) store: &'static str,
     pub(crate) value_bytes: usize,
     pub(crate) keys_per_caller: usize,
 }
@@ -133,9 +135,9 @@ pub(crate) fn compare(
     };
     let mut found: Vec<Rounds> = contenders.iter().map(|_| Rounds::default()).collect();
     let value: Arc<[u8]> = (0..load.value_bytes).map(|at| b'a' + (at % 26) as u8).collect::<Vec<_>>().into();
-    for contender in contenders {
+    for (index, contender) in contenders.iter().enumerate() {
         runtime.block_on(async {
-            for key in keys(load, callers).iter().flatten() {
+            for key in keys(load, index, callers).iter().flatten() {
                 contender.store.set(key, &value).await;
             }
         });
@@ -144,7 +146,7 @@ pub(crate) fn compare(
         for turn in 0..contenders.len() {
             let at = if round % 2 == 0 { turn } else { contenders.len() - 1 - turn };
             let (per_second, latency_us) =
-                one_round(runtime, load, callers, operation, &contenders[at], &value, length)?;
+                one_round(runtime, keys(load, at, callers), operation, &contenders[at], &value, length)?;
             found[at].per_second.push(per_second);
             found[at].latency_us.push(latency_us);
         }
@@ -155,7 +157,7 @@ pub(crate) fn compare(
         throughput.insert(contender.name, rounds.throughput(contender.name));
         latency.insert(contender.name, rounds.latency(contender.name));
     }
-    let name = operation.name();
+    let name = format!("{} {}", load.store, operation.name());
     let case = if callers == 1 { format!("{name}, 1 caller") } else { format!("{name}, {callers} callers") };
     for contender in contenders {
         for (peer, at_least) in &contender.beside {
@@ -180,24 +182,27 @@ pub(crate) fn compare(
     Ok(())
 }
 
-fn keys(load: Load, callers: usize) -> Vec<Vec<String>> {
-    let of_caller =
-        |caller| (0..load.keys_per_caller).map(|n| format!("caller-{caller:04}-key-{n:02}-of-usual-length")).collect();
+/// Keys of one contender alone: some stores are one server, and what one client wrote another does not understand.
+fn keys(load: Load, contender: usize, callers: usize) -> Vec<Vec<String>> {
+    let of_caller = |caller| {
+        (0..load.keys_per_caller)
+            .map(|n| format!("{contender}-caller-{caller:04}-key-{n:02}-of-usual-length"))
+            .collect()
+    };
     (0..callers).map(of_caller).collect()
 }
 
 /// Operations per second of all callers, and the median of single calls in microseconds.
 fn one_round(
     runtime: &Runtime,
-    load: Load,
-    callers: usize,
+    keys: Vec<Vec<String>>,
     operation: Operation,
     contender: &Contender,
     value: &Arc<[u8]>,
     length: Duration,
 ) -> Result<(f64, f64), Failure> {
     let begun = Instant::now();
-    let tasks: Vec<_> = keys(load, callers)
+    let tasks: Vec<_> = keys
         .into_iter()
         .map(|keys| {
             let (store, value) = (Arc::clone(&contender.store), Arc::clone(value));
@@ -207,7 +212,7 @@ fn one_round(
                 while before.duration_since(begun) < length {
                     let key = &keys[latencies.len() % keys.len()];
                     match operation {
-                        Operation::Get => assert_eq!(store.get(key).await, load.value_bytes),
+                        Operation::Get => assert_eq!(store.get(key).await, value.len()),
                         Operation::Set => store.set(key, &value).await,
                     }
                     let after = Instant::now();

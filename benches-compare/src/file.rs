@@ -15,7 +15,7 @@ use crate::callers::{Load, Operation, compare};
 use crate::report::Report;
 use crate::{Effort, Failure, artifacts};
 
-const LOAD: Load = Load { value_bytes: 1024, keys_per_caller: 8 };
+const LOAD: Load = Load { store: "file", value_bytes: 1024, keys_per_caller: 8 };
 const CALLERS: [usize; 3] = [1, 16, 256];
 
 /// Runs the bench in a new directory below `dir`, or below the temporary directory.
@@ -24,7 +24,7 @@ pub fn run(effort: Effort, dir: Option<&Path>) -> Result<Report, Failure> {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
-    let library = artifacts::file_plugin()?;
+    let library = artifacts::backend_plugin("file")?;
     let mut report = Report::begin("file");
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_time().build()?;

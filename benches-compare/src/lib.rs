@@ -10,6 +10,7 @@
 //! callers.rs    many callers on one store, for file and l2
 //! file.rs       the File backend, beside the bare system calls and cachekit-rs
 //! l1.rs         the in-process tier, beside quick_cache, moka, lru and cachekit-rs
+//! l2.rs         Redis and Memcached over loopback, beside redis, fred, memcache and cachekit-rs
 //! ```
 
 pub mod artifacts;
@@ -17,6 +18,7 @@ mod callers;
 pub mod crossing;
 pub mod file;
 pub mod l1;
+pub mod l2;
 pub mod machine;
 pub mod report;
 pub mod rounds;

@@ -1,15 +1,17 @@
 #![forbid(unsafe_code)]
-//! The command line: `benches-compare <crossing|file|l1> [--json] [--quick]`.
+//! The command line: `benches-compare <crossing|file|l1|l2|stall> [--json] [--quick]`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches_compare::{Effort, Failure, crossing, file, l1};
+use benches_compare::{Effort, Failure, crossing, file, l1, l2};
 
 const USAGE: &str = "\
 usage: benches-compare crossing [--json] [--quick]
        benches-compare file     [--json] [--quick] [--dir DIR]     DIR: on the disk to measure (default: the temporary directory)
        benches-compare l1       [--json] [--quick]
+       benches-compare l2       [--json] [--quick]
+       benches-compare stall    [--json] [--quick]
        benches-compare l1-get COUNT                                the public gets alone, for a profiler";
 
 /// The flags all benches share.
@@ -44,6 +46,8 @@ fn run() -> Result<ExitCode, Failure> {
         ["crossing"] => crossing::run(effort)?,
         ["file"] => file::run(effort, flags.dir.as_deref())?,
         ["l1"] => l1::run(effort)?,
+        ["l2"] => l2::run(effort)?,
+        ["stall"] => l2::run_stall(effort)?,
         ["l1-get", count] => {
             l1::calls(count.parse()?)?;
             return Ok(ExitCode::SUCCESS);

@@ -24,7 +24,7 @@ cargo xtask <task>
   tidy              the house rules that a machine can check
   plugins           release builds of our plugins, and where they are
   header            writes cachekit-abi/include/cachekit_plugin.h anew
-  bench <name>      crossing, file or l1, side by side with its peers (more arguments are passed on)";
+  bench <name>      crossing, file, l1, l2 or stall, side by side with its peers (more arguments are passed on)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
