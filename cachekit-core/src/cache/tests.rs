@@ -1,7 +1,6 @@
 //! The engine on the reference store, with every second of the clock in the test's hands.
 
 mod coherence;
-mod interop;
 mod outage;
 
 use std::sync::Arc;

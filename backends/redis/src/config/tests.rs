@@ -1,5 +1,3 @@
-//! What the options take, refuse and show.
-
 use super::*;
 
 fn refusal(json: &str) -> String {
