@@ -1,6 +1,8 @@
 //! What can be typed: commands, options, their help. Nothing here does anything.
 
+pub(crate) mod interop;
 pub(crate) mod serve;
+pub(crate) mod transfer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -113,8 +115,15 @@ pub(crate) enum Command {
     Raw(RawCommand),
     /// Show what a stored entry is, decoded, whether or not it may be served.
     Inspect(InspectArgs),
+    /// Copy entries from one store to another, with the lives they have left.
+    Copy(transfer::CopyArgs),
+    /// Measure throughput and latency of the store.
+    Bench(transfer::BenchArgs),
     /// Serve the store over HTTP, with the API of cachekit.io, until a signal ends it.
     Serve(serve::ServeArgs),
+    /// Keys and values that other languages of the family share. JSON plain or typed: {"$t":"int","v":"42"}.
+    #[command(subcommand)]
+    Interop(interop::InteropCommand),
     /// Look at shared-library backends and test them.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -210,7 +219,7 @@ pub(crate) enum RawCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// Key to read from the store.
+    /// Key to read from the store: in the namespace, or the whole wire key, such as users:get_user:<hash>.
     #[arg(required_unless_present = "hex", conflicts_with = "hex", value_name = "KEY")]
     pub(crate) stored: Option<OsString>,
     /// The entry itself, as hex, or - for standard input.
@@ -219,9 +228,13 @@ pub(crate) struct InspectArgs {
     /// Key the entry of --hex is said to belong to: in the namespace, or the whole wire key.
     #[arg(long, value_name = "KEY", requires = "hex")]
     pub(crate) key: Option<OsString>,
-    /// What the entry of --hex is. Default: what its first bytes say.
-    #[arg(long = "as", value_name = "FORMAT", requires = "hex")]
+    /// What the entry is. Default: what its bytes say.
+    #[arg(long = "as", value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
+    /// Tenant that a sealed interop entry was sealed for; that of a frame stands in it. Default: what the configuration sets,
+    /// else default. Keys come from CACHEKIT_MASTER_KEY and CACHEKIT_PREVIOUS_MASTER_KEYS, or the configuration.
+    #[arg(long, value_name = "T")]
+    pub(crate) tenant: Option<String>,
 }
 
 /// A form in which entries are stored.
@@ -231,6 +244,12 @@ pub(crate) enum Format {
     Native,
     /// A file of the File backend: a header of 14 bytes, then what was stored.
     File,
+    /// A value of interop mode: MessagePack, sealed or plain.
+    Interop,
+    /// A ByteStorage envelope: compressed, with a checksum.
+    Bytestorage,
+    /// A CK frame: an entry of Python's default mode.
+    Frame,
 }
 
 #[derive(Debug, Subcommand)]

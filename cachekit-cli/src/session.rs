@@ -5,9 +5,11 @@
 //! configured the store is a directory in the user's cache directory, because L1 alone would keep nothing.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cachekit::config::EngineServices;
 use cachekit::{Cache, Config, Environment, Source, Sources, TierChoice};
+use cachekit_plugin::Backend;
 
 use crate::cli::Global;
 use crate::exit::Failure;
@@ -47,6 +49,24 @@ impl Session {
             config.set_default_tier(cachekit::embedded_tier()?, why, &environment)?;
         }
         Ok(config)
+    }
+
+    /// The namespace of the command line, if one was given.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.global.namespace.as_deref()
+    }
+
+    /// The store that a URL names, with what the configuration says of its options; for commands that have more than one.
+    pub(crate) fn store(&self, url: &str) -> Result<Arc<dyn Backend>, Failure> {
+        let config = Config::resolve(&Sources {
+            file: self.global.config.clone(),
+            default_file: cachekit::user_config_file(),
+            environment: Environment::from_vars(std::env::vars_os()),
+            backend: Some(url.to_owned()),
+            ..Sources::default()
+        })?;
+        let opened = config.open_tier(&cachekit::built_in(), EngineServices::shared())?;
+        opened.ok_or_else(|| Failure::Usage("none is no store: name one by its URL".into()))
     }
 
     /// Opens the cache, does the work and closes the cache in order: a store may keep writes back until then.

@@ -57,6 +57,7 @@ pub struct CacheBuilder {
     coherence: bool,
     activity: ActivitySlot,
     strict: bool,
+    prefixed: bool,
     codec: Codec,
     clock: Arc<dyn Clock>,
 }
@@ -74,6 +75,7 @@ impl Default for CacheBuilder {
             coherence: true,
             activity: ActivitySlot::default(),
             strict: false,
+            prefixed: false,
             codec: Codec::default(),
             clock: Arc::new(SystemClock),
         }
@@ -176,6 +178,14 @@ impl CacheBuilder {
         self
     }
 
+    /// That the second tier puts a tenant or a prefix of its own before every key, which the cache cannot see. Its entries
+    /// are then found by no other language, so [`Cache::interop`] refuses.
+    #[must_use]
+    pub fn prefixed_keys(mut self, prefixed: bool) -> Self {
+        self.prefixed = prefixed;
+        self
+    }
+
     /// How typed values become bytes.
     #[must_use]
     pub fn serializer(mut self, serializer: Serializer) -> Self {
@@ -226,6 +236,7 @@ impl CacheBuilder {
             deadline: self.deadline.or(suggested).unwrap_or(DEFAULT_DEADLINE),
             l1_ttl_cap: self.l1_ttl_cap,
             strict: self.strict,
+            prefixed: self.prefixed,
         };
         let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(0));
         let watched = self.coherence && settings.use_l1 && tier.as_ref().is_some_and(Tier::has_watch);

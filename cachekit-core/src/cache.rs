@@ -11,6 +11,7 @@
 //! from coming back is in `invalidate.rs`; loading is in `cache/load.rs`; what bounds time is in [`guard`](crate::guard).
 
 mod batch;
+mod interop;
 mod load;
 mod options;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use cachekit_plugin::{BackendError, Deadline, Kind, Operation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use interop::{Found, FromDocument, Interop, ToDocument};
 pub use options::SetOptions;
 pub use upkeep::{CacheHealth, KeyPage};
 
@@ -83,6 +85,8 @@ pub(crate) struct Settings {
     /// Longest life in L1 of anything that others can change in the second tier.
     pub(crate) l1_ttl_cap: Duration,
     pub(crate) strict: bool,
+    /// The store is known to put something before its keys.
+    pub(crate) prefixed: bool,
 }
 
 /// What can be cached as a value of its own type.
@@ -178,15 +182,18 @@ impl Cache {
     /// # Errors
     /// [`Error::Key`], and always [`Error::Backend`]: a deletion that did not happen must not look like one that did.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        let at = self.at(key.as_ref())?;
+        self.remove(&self.at(key.as_ref())?).await
+    }
+
+    async fn remove(&self, at: &At) -> Result<bool, Error> {
         let engine = &*self.engine;
         engine.counters.deletes.add();
-        self.overtake(&at);
+        self.overtake(at);
         let deadline = self.deadline();
         // L1 forgets the key however this ends: after a failure, or if the caller goes away, the outcome is unknown, and
         // L1 must not be surer than the store.
-        let unsettled = Unsettled { engine, at: &at };
-        let _turn = self.count_failure(self.turn(&at, deadline, Operation::Delete).await)?;
+        let unsettled = Unsettled { engine, at };
+        let _turn = self.count_failure(self.turn(at, deadline, Operation::Delete).await)?;
         let deleted = match &engine.tier {
             Some(tier) => Some(self.count_failure(tier.delete(&at.wire, deadline).await)),
             None => None,
@@ -289,12 +296,16 @@ impl Cache {
     }
 
     fn fill(&self, at: &At, stored: Bytes, opened: &Opened, ticket: Ticket) -> Option<Hit> {
+        let times = opened.meta().times;
+        self.fill_l1(at, Entry { stored, times, typed: None, decodes: opened.is_typed() }, ticket)
+    }
+
+    fn fill_l1(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
         let engine = &*self.engine;
         if !engine.settings.use_l1 {
             return None;
         }
-        let times = opened.meta().times;
-        let hit = self.insert(at, Entry { stored, times, typed: None, decodes: opened.is_typed() }, ticket);
+        let hit = self.insert(at, entry, ticket);
         if hit.is_none() {
             engine.counters.overtaken.add();
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cachekit_plugin::BackendError;
 
 use crate::codec::{EncodeError, Refusal};
+use crate::interop::InteropError;
 use crate::key::KeyError;
 
 /// What an operation of a cache can fail with.
@@ -40,6 +41,9 @@ pub enum Error {
     /// The store returned something that is not the entry of this key (strict caches only).
     #[error("the stored entry was refused")]
     Refused(#[from] Refusal),
+    /// A key, a value or a keyring that the family's formats have no room for.
+    #[error(transparent)]
+    Interop(#[from] InteropError),
     /// The store lacks a power that the operation needs.
     #[error("{operation} needs a store that {needs}")]
     Unsupported {

@@ -57,6 +57,16 @@ pub enum KeyError {
         /// What the shortened form needs, bytes.
         needed: usize,
     },
+    /// A key of interop mode that the store does not take. It is never shortened: another language would look elsewhere.
+    #[error(
+        "the store takes keys of {max} bytes of its alphabet, and not this one of {len}, which cannot be shortened"
+    )]
+    Verbatim {
+        /// Its length, bytes.
+        len: usize,
+        /// What the store takes, bytes.
+        max: u32,
+    },
 }
 
 /// A validated namespace with the beginning of its wire keys.
@@ -90,7 +100,8 @@ impl Namespace {
 
     /// The wire key of `key`.
     pub fn wire(&self, key: &[u8]) -> Result<WireKey, KeyError> {
-        self.with_wire(key, |wire| WireKey { bytes: SmallVec::from_slice(wire), prefix_len: self.prefix.len() })
+        let prefix_len = Some(self.prefix.len());
+        self.with_wire(key, |wire| WireKey { bytes: SmallVec::from_slice(wire), prefix_len })
     }
 
     /// Runs `look` with the wire key of `key`, written on the stack: for a look into L1, where the way most often ends. A
@@ -129,10 +140,16 @@ const INLINE_BYTES: usize = 176;
 #[derive(Clone)]
 pub struct WireKey {
     bytes: SmallVec<[u8; INLINE_BYTES]>,
-    prefix_len: usize,
+    /// What a shortened form keeps; `None`: the key is never shortened.
+    prefix_len: Option<usize>,
 }
 
 impl WireKey {
+    /// A key that others look up too: stored as it is, or not at all. It must not begin with `ck:`.
+    pub(crate) fn verbatim(key: &[u8]) -> Self {
+        Self { bytes: SmallVec::from_slice(key), prefix_len: None }
+    }
+
     /// The whole wire key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -148,14 +165,18 @@ impl WireKey {
 
     /// The shortened form, if a store with these limits is given one.
     pub(crate) fn shortened(&self, limits: &Limits) -> Option<Result<Vec<u8>, KeyError>> {
+        let Some(prefix_len) = self.prefix_len else {
+            let refused = KeyError::Verbatim { len: self.bytes.len(), max: limits.max_key };
+            return (!limits.takes_key(&self.bytes)).then_some(Err(refused));
+        };
         // A caller's key that looks like a shortened one is shortened too, so that the two can never meet.
-        let looks_shortened = self.bytes.get(self.prefix_len) == Some(&b'#');
+        let looks_shortened = self.bytes.get(prefix_len) == Some(&b'#');
         if limits.takes_key(&self.bytes) && !looks_shortened {
             return None;
         }
         let digest = Blake2b::<U32>::digest(&self.bytes);
-        let mut short = Vec::with_capacity(self.prefix_len + 65);
-        short.extend_from_slice(&self.bytes[..self.prefix_len]);
+        let mut short = Vec::with_capacity(prefix_len + 65);
+        short.extend_from_slice(&self.bytes[..prefix_len]);
         short.push(b'#');
         for byte in digest {
             short.extend(format!("{byte:02x}").bytes());

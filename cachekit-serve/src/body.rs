@@ -143,9 +143,8 @@ mod tests {
     async fn a_body_without_a_length_is_counted_while_it_comes() {
         let budget = Budget::new(1 << 20);
         let incoming = Incoming { budget: &budget, max: 100_000, within: Duration::from_secs(5) };
-        let read = async |len: usize, claimed| {
-            incoming.read(Body::from(vec![7; len]), claimed, |room| BytesMut::with_capacity(room)).await
-        };
+        let read =
+            async |len: usize, claimed| incoming.read(Body::from(vec![7; len]), claimed, BytesMut::with_capacity).await;
         let (buffer, held) = read(100_000, None).await.unwrap();
         assert_eq!((buffer.len(), budget.used() >= 100_000), (100_000, true));
         drop(held);

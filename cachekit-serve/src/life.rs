@@ -100,8 +100,11 @@ mod tests {
 
     fn life(ttl: &[&str], stale: &[&str]) -> Option<(Option<u64>, u64)> {
         let mut headers = HeaderMap::new();
-        ttl.iter().for_each(|value| drop(headers.append(TTL, value.parse().unwrap())));
-        stale.iter().for_each(|value| drop(headers.append(STALE_TTL, value.parse().unwrap())));
+        for (name, values) in [(&TTL, ttl), (&STALE_TTL, stale)] {
+            for value in values {
+                headers.append(name, value.parse().unwrap());
+            }
+        }
         Life::from_headers(&headers, 60).ok().map(|life| (life.fresh_ms, life.stale_ms))
     }
 

@@ -11,6 +11,15 @@ pub fn built_in() -> Registry {
     let registry = Registry::default();
     #[cfg(feature = "file")]
     let registry = registry.with::<cachekit_backend_file::FileBackend>("file");
+    // One backend with several ways to a server; it reads the scheme from its URL.
+    #[cfg(feature = "redis")]
+    let registry = cachekit_core::config::REDIS_SCHEMES
+        .iter()
+        .fold(registry, |registry, scheme| registry.with::<cachekit_backend_redis::RedisBackend>(scheme));
+    #[cfg(feature = "memcached")]
+    let registry = registry.with::<cachekit_backend_memcached::MemcachedBackend>("memcached");
+    #[cfg(feature = "cachekitio")]
+    let registry = registry.with::<cachekit_backend_cachekitio::CachekitIoBackend>("cachekitio");
     registry
 }
 

@@ -22,7 +22,7 @@ mod process_default;
 mod sources;
 
 pub use backends::{backend, built_in};
-pub use cachekit_core::cache::{CacheHealth, KeyPage, SetOptions, Value};
+pub use cachekit_core::cache::{CacheHealth, Found, FromDocument, Interop, KeyPage, SetOptions, ToDocument, Value};
 pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
     Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,
@@ -32,7 +32,7 @@ pub use cachekit_core::guard::deadline::within;
 pub use cachekit_core::l1::L1Config;
 pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
-pub use cachekit_core::{blocking, clock, codec, config, key};
+pub use cachekit_core::{blocking, clock, codec, config, interop, key};
 pub use cachekit_plugin as plugin;
 pub use process_default::{default_backend, set_default_backend};
 pub use sources::{builder, config_from_env, from_env, from_file, open, user_cache_dir, user_config_file};

@@ -141,3 +141,17 @@ fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(below_home)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_means_redis_on_this_machine_where_it_is_built_in() {
+        let Some(TierChoice::Builtin { scheme, options }) = fallback() else {
+            return assert!(!cfg!(feature = "redis"));
+        };
+        assert_eq!((scheme.as_str(), options["url"].as_str()), ("redis", Some("redis://localhost:6379")));
+        assert!(cfg!(feature = "redis"));
+    }
+}

@@ -1,17 +1,22 @@
 //! The store, whatever its shape: asks the right server for a key.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
 use cachekit_plugin::Cx;
+use futures_util::StreamExt;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, slot};
 use crate::error::Trouble;
 use crate::node::{Access, Node};
 use crate::reactor;
 use crate::url::Address;
+
+/// Exchanges at the same time on a connection of the caller's.
+const SLOTS_AT_ONCE: usize = 32;
 
 /// The store.
 pub(crate) enum Client {
@@ -54,10 +59,11 @@ impl Given {
     }
 
     async fn within<T>(&self, asking: Carried<'_, T>, cx: &Cx<'_>) -> Result<T, Trouble> {
+        let asking = reactor::entered(asking);
         match cx.deadline.remaining() {
-            None => Ok(asking.await?),
+            None => Ok(asking.await??),
             Some(left) if left.is_zero() => Err(Trouble::Late),
-            Some(left) => Ok(reactor::timeout(left, asking)?.await.map_err(|_| Trouble::Late)??),
+            Some(left) => Ok(reactor::timeout(left, asking)?.await.map_err(|_| Trouble::Late)???),
         }
     }
 
@@ -68,6 +74,27 @@ impl Given {
     async fn ask_all(&self, commands: &Pipeline, cx: &Cx<'_>) -> Result<Vec<Value>, Trouble> {
         let replies = self.within(self.connection.ask_all(commands), cx).await?;
         if replies.len() == commands.len() { Ok(replies) } else { Err(Trouble::WrongReply) }
+    }
+
+    /// A connection that finds the servers itself takes only commands of one slot at once.
+    async fn ask_by_slot(&self, keyed: Vec<(&[u8], Cmd)>, cx: &Cx<'_>) -> Vec<Result<Value, Trouble>> {
+        let mut slots: HashMap<u16, (Vec<usize>, Pipeline)> = HashMap::new();
+        let count = keyed.len();
+        for (at, (key, command)) in keyed.into_iter().enumerate() {
+            let (places, pipeline) = slots.entry(slot(key)).or_default();
+            places.push(at);
+            pipeline.add_command(command);
+        }
+        let asked = slots.into_values().map(async |(places, pipeline)| (places, self.ask_all(&pipeline, cx).await));
+        let answered: Vec<_> = futures_util::stream::iter(asked).buffer_unordered(SLOTS_AT_ONCE).collect().await;
+        let mut replies: Vec<Result<Value, Trouble>> = (0..count).map(|_| Err(Trouble::WrongReply)).collect();
+        for (places, answer) in answered {
+            match answer {
+                Ok(values) => places.iter().zip(values).for_each(|(at, value)| replies[*at] = error_apart(value)),
+                Err(trouble) => places.iter().for_each(|at| replies[*at] = Err(trouble.clone())),
+            }
+        }
+        replies
     }
 }
 
@@ -108,6 +135,11 @@ impl Client {
     ) -> Result<Vec<Result<Value, Trouble>>, Trouble> {
         if let Self::Cluster(cluster) = self {
             return Box::pin(cluster.ask_all(keyed, access, cx)).await;
+        }
+        if let Self::Given(given) = self
+            && !given.is_one_server
+        {
+            return Ok(Box::pin(given.ask_by_slot(keyed, cx)).await);
         }
         let mut pipeline = Pipeline::with_capacity(keyed.len());
         for (_, command) in keyed {

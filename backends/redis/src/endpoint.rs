@@ -80,10 +80,11 @@ impl Manner {
             let (connection, driver) = MultiplexedConnection::new_with_config(&info, guarded, config).await?;
             Ok(Line::start(connection, Box::pin(driver), traffic, self.patience, may_move))
         };
-        match tokio::time::timeout(self.connect_timeout, opening).await {
+        let opened = match tokio::time::timeout(self.connect_timeout, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Trouble::SlowConnect(self.connect_timeout)),
-        }
+        };
+        opened.map_err(|why| Trouble::At { address: address.clone(), why: Arc::new(why) })
     }
 
     async fn stream(&self, address: &Address) -> Result<Pin<Box<dyn Stream>>, Trouble> {

@@ -11,6 +11,9 @@ use std::time::Duration;
 use cachekit_plugin::{BackendError, Kind, Operation, Retry};
 use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
+use crate::url::Address;
+use crate::wire::Violation;
+
 /// The name of this backend in errors and health.
 pub(crate) const BACKEND: &str = "redis";
 
@@ -28,6 +31,9 @@ pub(crate) enum Trouble {
     /// There is no connection and it is too early for another attempt.
     #[error("{why} (next attempt in {} ms)", .after.as_millis())]
     Down { why: Arc<Trouble>, after: Duration },
+    /// The server sent what it must not.
+    #[error("{0}")]
+    Violated(Violation),
     #[error("the deadline passed")]
     Late,
     #[error("nothing was heard for {} ms while replies were due; the connection was given up", .0.as_millis())]
@@ -36,6 +42,9 @@ pub(crate) enum Trouble {
     SlowConnect(Duration),
     #[error("{0} requests wait for their replies already")]
     Full(u64),
+    /// No connection could be opened there: the address says which of several, and holds no credentials.
+    #[error("{address}: {why}")]
+    At { address: Address, why: Arc<Trouble> },
     #[error("could not connect: {0}")]
     Socket(Arc<io::Error>),
     #[error("TLS: {0}")]
@@ -54,6 +63,9 @@ pub(crate) enum Trouble {
     Unsupported(&'static str),
     #[error("{0}")]
     Refused(String),
+    /// We ended the connection, or could not begin one.
+    #[error("{0}")]
+    Ended(&'static str),
 }
 
 impl From<RedisError> for Trouble {
@@ -100,8 +112,11 @@ impl Trouble {
                 (Kind::Transient | Kind::Timeout, _) => (Kind::Transient, Some(Retry::After(*after))),
                 class => class,
             },
+            Self::At { why, .. } => why.class(),
+            Self::Violated(Violation::TooLong(_)) => (Kind::TooLarge, None),
+            Self::Violated(_) => (Kind::Transient, None),
             Self::Late => (Kind::Timeout, None),
-            Self::Silent(_) | Self::SlowConnect(_) | Self::Socket(_) => (Kind::Transient, None),
+            Self::Silent(_) | Self::SlowConnect(_) | Self::Socket(_) | Self::Ended(_) => (Kind::Transient, None),
             Self::Full(_) => (Kind::Throttled, None),
             Self::Tls(_) | Self::Refused(_) => (Kind::Config, None),
             Self::ValueTooLarge { .. } => (Kind::TooLarge, None),
@@ -115,7 +130,7 @@ impl Trouble {
         match self {
             Self::Socket(error) => Some(error),
             Self::Broken(error) => error.source().and_then(|source| source.downcast_ref()),
-            Self::Down { why, .. } => why.io(),
+            Self::Down { why, .. } | Self::At { why, .. } => why.io(),
             _ => None,
         }
     }
@@ -123,13 +138,18 @@ impl Trouble {
     pub(crate) fn server(&self) -> Option<ServerErrorKind> {
         match self {
             Self::Server(error) => error.kind(),
+            Self::At { why, .. } => why.server(),
             _ => None,
         }
     }
 
     /// Whether the request surely was not carried out, so that another server may be asked.
     pub(crate) fn was_not_sent(&self) -> bool {
-        matches!(self, Self::Down { .. } | Self::Socket(_) | Self::SlowConnect(_))
+        match self {
+            Self::Down { .. } | Self::Socket(_) | Self::SlowConnect(_) => true,
+            Self::At { why, .. } => why.was_not_sent(),
+            _ => false,
+        }
     }
 }
 

@@ -43,6 +43,8 @@ struct Inner {
     patience: Duration,
     /// Whether callers may move the socket.
     may_move: bool,
+    /// Replies to the login.
+    login: u64,
 }
 
 impl fmt::Debug for Line {
@@ -158,15 +160,23 @@ impl Line {
             task.0.task.register(cx.waker());
             task.0.turn()
         }));
-        Self(Arc::new(Inner { connection, drive, traffic, patience, may_move }))
+        let login = traffic.answered();
+        Self(Arc::new(Inner { connection, drive, traffic, patience, may_move, login }))
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.0.drive.over.load(Ordering::Acquire)
     }
 
-    pub(crate) fn age_ms(&self) -> u64 {
-        self.0.traffic.age_ms()
+    /// Why it is over, where that is known.
+    pub(crate) fn why(&self) -> Option<Trouble> {
+        let violation = || self.0.traffic.violation().cloned().map(Trouble::Violated);
+        self.0.drive.why.get().cloned().or_else(violation)
+    }
+
+    /// Whether anything but the login was answered.
+    pub(crate) fn was_of_use(&self) -> bool {
+        self.0.traffic.answered() > self.0.login
     }
 
     /// Ends the connection; whoever waits for a reply gets `why`.
@@ -207,14 +217,14 @@ impl Line {
 
     /// A server that may no longer write was replaced by another: the next connection finds that one.
     fn judge(&self, error: &Trouble) {
-        if error.server() == Some(ServerErrorKind::ReadOnly) && self.age_ms() >= MIN_AGE_MS {
+        if error.server() == Some(ServerErrorKind::ReadOnly) && self.0.traffic.age_ms() >= MIN_AGE_MS {
             self.end(error.clone());
         }
     }
 
     async fn answer<T>(&self, asking: impl Future<Output = RedisResult<T>>, cx: &Cx<'_>) -> Result<T, Trouble> {
         let Inner { drive, traffic, patience, may_move, .. } = &*self.0;
-        let failed = |error| drive.why.get().cloned().unwrap_or_else(|| Trouble::from(error));
+        let failed = |error| self.why().unwrap_or_else(|| Trouble::from(error));
         let mut left = cx.deadline.remaining();
         if left.is_some_and(|left| left.is_zero()) {
             return Err(Trouble::Late);
@@ -278,3 +288,6 @@ fn begin<T>(drive: &Arc<Drive>, asking: Pin<&mut impl Future<Output = T>>, cx: &
     }
     polled
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,9 +22,6 @@ use crate::reactor;
 /// First pause and longest pause. The longest keeps the promise that a server that is back is used within a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A connection that was lost sooner counts as a failed attempt: a server that hangs up at once is not asked in a loop.
-const SHORTEST_LIFE_MS: u64 = 1_000;
-
 /// Where a server's own messages go, on a connection that has them.
 pub(crate) type Pushes = Arc<dyn AsyncPushSender>;
 
@@ -103,7 +100,7 @@ impl Link {
     pub(crate) fn close(&self) {
         let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
         if let State::Up { line, .. } = std::mem::replace(&mut *state, State::Idle) {
-            line.end(Trouble::Unsupported("the backend was closed"));
+            line.end(Trouble::Ended("the backend was closed"));
         }
     }
 
@@ -115,20 +112,19 @@ impl Link {
             State::Idle => 0,
             State::Up { line, .. } if !line.is_over() => return Ok(Begun::Up(line.clone())),
             State::Up { line, failures } => {
-                if line.age_ms() < SHORTEST_LIFE_MS {
+                if line.was_of_use() {
+                    0
+                } else {
                     let failures = failures.saturating_add(1);
-                    // One that was up goes back at once; only a row of short lives is a reason to wait.
+                    // The first goes back at once; a row of them is a server, or a way to it, that hangs up.
                     if failures > 2 {
-                        // An outage, whoever causes it: not a setting that cannot work.
-                        let said = "connections are closed soon after they open";
+                        let said = "connections are closed as soon as they are open";
                         let closed = io::Error::new(io::ErrorKind::ConnectionAborted, said);
-                        let why = Arc::new(Trouble::Socket(Arc::new(closed)));
-                        *state = State::down(failures, why, now);
+                        let why = line.why().unwrap_or_else(|| Trouble::Socket(Arc::new(closed)));
+                        *state = State::down(failures, Arc::new(why), now);
                         return state.pause(now);
                     }
                     failures
-                } else {
-                    0
                 }
             }
             State::Opening { done, .. } if done.has_changed().is_ok() => return Ok(Begun::Opening(done.clone())),

@@ -51,7 +51,7 @@ impl Node {
             // Whoever waited may have left; then the connection ends here.
             drop(tell.send(dial.dial(Some(pushes)).await));
         })?;
-        told.await.unwrap_or(Err(Trouble::Unsupported("the runtime was shut down")))
+        told.await.unwrap_or(Err(Trouble::Ended("the runtime was shut down")))
     }
 
     pub(crate) async fn ask(&self, command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {

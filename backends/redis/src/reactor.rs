@@ -4,7 +4,9 @@
 //! a small one of our own, so that a linked backend does not panic where a loaded one would have worked.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::OnceLock;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
@@ -22,7 +24,19 @@ fn enter() -> Result<Option<EnterGuard<'static>>, Trouble> {
     let own = OWN.get_or_init(|| {
         Builder::new_multi_thread().worker_threads(1).thread_name("ck-redis").enable_all().build().ok()
     });
-    own.as_ref().map(|own| Some(own.enter())).ok_or(Trouble::Unsupported("the system gives no thread for a runtime"))
+    own.as_ref().map(|own| Some(own.enter())).ok_or(Trouble::Ended("the system gives no thread for a runtime"))
+}
+
+/// Work of somebody else's that may look for a runtime whenever it moves.
+pub(crate) async fn entered<F: Future + Unpin>(mut work: F) -> Result<F::Output, Trouble> {
+    std::future::poll_fn(move |cx| {
+        let _runtime = match enter() {
+            Ok(runtime) => runtime,
+            Err(trouble) => return Poll::Ready(Err(trouble)),
+        };
+        Pin::new(&mut work).poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// Runs `work` beside the caller.

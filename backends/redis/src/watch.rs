@@ -77,7 +77,7 @@ impl Hub {
                 // It may have been lost in between, when the listener was not among those who were told.
                 if tracked.line.is_over() {
                     tracked.sinks.remove(&listener);
-                    return Err(Trouble::Unsupported("the connection was lost while the watch began"));
+                    return Err(Trouble::Ended("the connection was lost while the watch began"));
                 }
                 tracked
             }
@@ -128,7 +128,7 @@ impl Hub {
         impl Drop for Between<'_> {
             fn drop(&mut self) {
                 self.0.sinks.lose();
-                self.0.line.end(Trouble::Unsupported("tracking could not be widened"));
+                self.0.line.end(Trouble::Ended("tracking could not be widened"));
             }
         }
         let between = Between(&tracked);
@@ -154,7 +154,7 @@ impl Hub {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tracked) = current {
             tracked.sinks.lose();
-            tracked.line.end(Trouble::Unsupported("the backend was closed"));
+            tracked.line.end(Trouble::Ended("the backend was closed"));
         }
     }
 }
@@ -284,7 +284,7 @@ impl Drop for Held {
                 *current = None;
             }
             drop(current);
-            self.tracked.line.end(Trouble::Unsupported("nobody watches any more"));
+            self.tracked.line.end(Trouble::Ended("nobody watches any more"));
         }
     }
 }

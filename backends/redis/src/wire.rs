@@ -7,8 +7,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -34,6 +34,7 @@ pub(crate) struct Traffic {
     /// When something was last heard, milliseconds since `since`.
     heard_ms: AtomicU64,
     since: Instant,
+    violation: OnceLock<Violation>,
 }
 
 impl Traffic {
@@ -43,7 +44,18 @@ impl Traffic {
             answered: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
             since: Instant::now(),
+            violation: OnceLock::new(),
         }
+    }
+
+    /// Replies so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// What the server sent that it must not, if that ended the connection.
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.get()
     }
 
     /// Requests on the wire that were not answered yet.
@@ -305,6 +317,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         if let Err(violation) = outcome {
             // What is wrong must not be read by anybody.
             buf.set_filled(before);
+            // The library tells one caller at most; the others find it here.
+            let _ = self.traffic.violation.set(violation.clone());
             return Poll::Ready(Err(violation.into()));
         }
         Poll::Ready(Ok(()))

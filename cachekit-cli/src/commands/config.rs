@@ -15,12 +15,25 @@ pub(super) fn config(command: &ConfigCommand, session: &Session) -> Result<Outco
         ConfigCommand::Show => show(&config, session.output),
         // Health is asked of the store as every command of this program would use it.
         ConfigCommand::Check => {
+            let url = redis_url(&config);
             let cache = session::open(config)?;
             let outcome = ask(&cache, session.output)?;
+            if let (Outcome::Bad(_), Some(url)) = (outcome, url) {
+                session.output.note(&format!(
+                    "note: whether the server answers at all, redis-cli tells: redis-cli -u {url} ping"
+                ));
+            }
             cache.blocking().close()?;
             Ok(outcome)
         }
     }
+}
+
+/// Where Redis is looked for, without a password.
+fn redis_url(config: &cachekit::Config) -> Option<String> {
+    let shown = config.show();
+    let url = shown.get("tier.options.url")?.value.as_str()?.to_owned();
+    (url.starts_with("redis://") || url.starts_with("rediss://")).then_some(url)
 }
 
 /// The settings as an application would get them, not as this program bends them for itself.

@@ -3,16 +3,22 @@
 //! `ok` says that the entry is whole and belongs to the key; its age is no defect and stands in `freshness`. Nothing of
 //! a damaged entry's value is shown: what would be shown is not what was stored.
 
+mod family;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use cachekit::Config;
 use cachekit::codec::{Codec, Compressor, Envelope, Freshness, MAGIC, Refusal};
+use cachekit::interop::{FRAME_MAGIC, Frame, Keyring, read_envelope};
 use cachekit::key::Namespace;
 use serde_json::{Map, Value as Json, json};
 
 use super::entries::{Value, encoding, text};
+use super::interop::{keyring, tenant};
 use super::raw::{Store, fetch};
 use super::store::table;
 use super::value_of;
@@ -30,18 +36,19 @@ const FILE_HEADER_LEN: usize = 14;
 
 pub(super) fn inspect(args: &InspectArgs, session: &Session) -> Result<Outcome, Failure> {
     let output = session.output;
+    let config = session.config()?;
     let report = match (&args.stored, &args.hex, &args.key) {
         (Some(key), ..) => {
-            let Some(report) = from_store(key, session)? else {
+            let owner = Owner::of(&config, key, args)?;
+            let Some(report) = from_store(&owner, args.format, session)? else {
                 output.only_json(|| json!({ "key": as_text(key.as_bytes()), "found": false }))?;
                 return Ok(Outcome::No);
             };
             report
         }
         (None, Some(digits), Some(key)) => {
-            let namespace = session.config()?.namespace.value;
             let stored = Bytes::from(unhex(&value_of(digits.as_ref(), MAX_HEX_BYTES)?)?);
-            report(&stored, &Owner::of(&namespace, key, Codec::default())?, args.format)
+            report(&stored, &Owner::of(&config, key, args)?, args.format)
         }
         _ => return Err(Failure::Usage("name a key, or give --hex and --key".into())),
     };
@@ -54,15 +61,22 @@ pub(super) fn inspect(args: &InspectArgs, session: &Session) -> Result<Outcome, 
     Ok(if ok { Outcome::Done } else { Outcome::Bad(Class::Refused) })
 }
 
-fn from_store(key: &OsStr, session: &Session) -> Result<Option<Json>, Failure> {
-    let config = session.config()?;
-    let codec = Codec { max_value: config.max_value.value, ..Codec::default() };
-    let owner = Owner::of(&config.namespace.value, key, codec)?;
+/// An entry of this cache's own under that key of the namespace, unless another form was asked for; else whatever is stored
+/// under it as it is.
+fn from_store(owner: &Owner, format: Option<Format>, session: &Session) -> Result<Option<Json>, Failure> {
     session.with_cache(|cache| {
         let limits = Store::of(cache)?.backend.limits();
-        let wire_key = owner.namespace.wire(key.as_bytes()).map_err(cachekit::Error::from)?;
-        let stored = fetch(cache, &wire_key.for_store(&limits).map_err(cachekit::Error::from)?)?;
-        Ok(stored.map(|stored| report(&stored, &owner, Some(Format::Native))))
+        if matches!(format, None | Some(Format::Native)) {
+            let wire_key = owner.namespace.wire(&owner.given).map_err(cachekit::Error::from)?;
+            let stored = fetch(cache, &wire_key.for_store(&limits).map_err(cachekit::Error::from)?)?;
+            if stored.is_some() || format.is_some() {
+                return Ok(stored.map(|stored| report(&stored, owner, Some(Format::Native))));
+            }
+        }
+        if !limits.takes_key(&owner.given) {
+            return Ok(None);
+        }
+        Ok(fetch(cache, &owner.given)?.map(|stored| report(&stored, owner, format)))
     })
 }
 
@@ -74,13 +88,24 @@ struct Owner {
     /// The wire key, if it was the former.
     wire_key: Vec<u8>,
     codec: Codec,
+    keyring: Option<Arc<Keyring>>,
+    tenant: String,
 }
 
 impl Owner {
-    fn of(namespace: &str, key: &OsStr, codec: Codec) -> Result<Self, Failure> {
-        let namespace = Namespace::new(namespace).map_err(cachekit::Error::from)?;
+    fn of(config: &Config, key: &OsStr, args: &InspectArgs) -> Result<Self, Failure> {
+        let codec = Codec { max_value: config.max_value.value, ..Codec::default() };
+        let namespace = Namespace::new(&config.namespace.value).map_err(cachekit::Error::from)?;
         let wire_key = namespace.wire(key.as_bytes()).map_err(cachekit::Error::from)?.as_bytes().to_vec();
-        Ok(Self { namespace, given: key.as_bytes().to_vec(), wire_key, codec })
+        let tenant = tenant(args.tenant.as_deref(), config);
+        Ok(Self { namespace, given: key.as_bytes().to_vec(), wire_key, codec, keyring: keyring(config)?, tenant })
+    }
+
+    /// With what entries of other languages are opened. A key of theirs is always text.
+    fn keys(&self) -> family::Keys<'_> {
+        let key = std::str::from_utf8(&self.given).unwrap_or_default();
+        let max_payload = self.codec.max_value;
+        family::Keys { keyring: self.keyring.as_deref(), tenant: &self.tenant, key, max_payload }
     }
 
     /// The wire key under which this entry has to be stored.
@@ -90,14 +115,34 @@ impl Owner {
 }
 
 fn report(stored: &Bytes, owner: &Owner, format: Option<Format>) -> Json {
-    let format = format.or_else(|| {
-        let is_file = stored.starts_with(&FILE_MAGIC);
-        stored.starts_with(&MAGIC).then_some(Format::Native).or(is_file.then_some(Format::File))
-    });
-    match format {
-        Some(Format::Native) => native(stored, owner),
-        Some(Format::File) => file(stored, owner),
-        None => refused("unknown", "it begins neither as a native entry nor as a file of the File backend"),
+    let guessed = format.is_none() && owner.keyring.is_none();
+    let mut report = match format.unwrap_or_else(|| guess(stored, owner)) {
+        Format::Native => native(stored, owner),
+        Format::File => file(stored, owner),
+        Format::Interop => family::interop(stored, &owner.keys()),
+        Format::Bytestorage => family::bytestorage(stored, &owner.keys()),
+        Format::Frame => family::frame(stored, &owner.keys()),
+    };
+    // What remains when it is nothing else, and is not that either.
+    if guessed && report["format"] == "interop" && report["ok"] == false {
+        report["format"] = json!("unknown");
+    }
+    report
+}
+
+/// What the bytes say they are. A value of interop mode says nothing, so it is what remains.
+fn guess(stored: &Bytes, owner: &Owner) -> Format {
+    let is_legacy_frame = || stored.starts_with(b"{") && Frame::parse(stored).is_ok();
+    if stored.starts_with(&MAGIC) {
+        Format::Native
+    } else if stored.starts_with(&FILE_MAGIC) {
+        Format::File
+    } else if stored.starts_with(&FRAME_MAGIC) || is_legacy_frame() {
+        Format::Frame
+    } else if read_envelope(stored, owner.codec.max_value).is_ok() {
+        Format::Bytestorage
+    } else {
+        Format::Interop
     }
 }
 
@@ -200,6 +245,8 @@ fn file(stored: &Bytes, owner: &Owner) -> Json {
         refused("unknown", "its reserved byte or flags are set: a later dialect")
     } else if payload.starts_with(&MAGIC) {
         native(&payload, owner)
+    } else if payload.starts_with(&FRAME_MAGIC) {
+        family::frame(&payload, &owner.keys())
     } else {
         // A plain file carries neither key nor checksum, so there is nothing that could be wrong with it.
         json!({

@@ -1,9 +1,12 @@
 //! What each command does: one file for each family.
 
+mod bench;
 mod config;
+mod copy;
 mod documents;
 mod entries;
 mod inspect;
+mod interop;
 mod plugin;
 mod raw;
 mod run;
@@ -34,7 +37,10 @@ pub(crate) fn dispatch(command: Command, session: &Session) -> Result<Outcome, F
         Command::Health => store::health(session),
         Command::Raw(command) => raw::raw(&command, session),
         Command::Inspect(args) => inspect::inspect(&args, session),
+        Command::Copy(args) => copy::copy(&args, session),
+        Command::Bench(args) => bench::bench(&args, session),
         Command::Serve(args) => serve::serve(&args, session),
+        Command::Interop(command) => interop::interop(&command, session),
         Command::Plugin(command) => plugin::plugin(&command, session),
         Command::Config(command) => config::config(&command, session),
         Command::Completions { shell } => documents::completions(shell, session),

@@ -152,3 +152,52 @@ fn check_opens_the_store() {
     let missing = home.run(["--backend", "plugin:///nowhere/lib.so", "config", "check"]).expect(5);
     assert!(missing.err.contains("/nowhere/lib.so"), "{}", missing.err);
 }
+
+#[test]
+fn check_tells_where_nobody_answers_and_how_to_look() {
+    let home = Home::new();
+    // A port that was free a moment ago, and nobody has a reason to take.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = home.command(["config", "check"]);
+    let url = format!("redis://:hunter2@127.0.0.1:{port}/0");
+    let ran = Ran::from(command.env("CACHEKIT_REDIS_URL", url).output().unwrap()).expect(3);
+    assert!(ran.err.contains(&format!("127.0.0.1:{port}")) && ran.err.contains("refused"), "{ran:?}");
+    assert!(ran.err.contains("redis-cli -u redis://") && !ran.err.contains("hunter2"), "{ran:?}");
+}
+
+#[test]
+fn every_backend_is_built_in() {
+    let home = Home::new();
+    for (url, variables) in [
+        ("redis://127.0.0.1:1/0?ttl=true", [("CACHEKIT_SOCKET_TIMEOUT", "2"), ("X", "")]),
+        ("rediss://127.0.0.1:1?ttl=true", [("CACHEKIT_CONNECTION_POOL_SIZE", "3"), ("X", "")]),
+        ("unix:///nowhere/redis.sock?ttl=true", [("X", ""), ("X", "")]),
+        ("redis+cluster://127.0.0.1:1,127.0.0.1:2?ttl=true", [("X", ""), ("X", "")]),
+        ("redis+sentinel://127.0.0.1:1,127.0.0.1:2/m?ttl=true", [("X", ""), ("X", "")]),
+        (
+            "memcached://127.0.0.1:1,127.0.0.1:2?timeout=2",
+            [("CACHEKIT_MEMCACHED_KEY_PREFIX", "p:"), ("CACHEKIT_MEMCACHED_TIMEOUT", "2")],
+        ),
+        (
+            "cachekitio://127.0.0.1:1?allow_private_host=true",
+            [("CACHEKIT_API_KEY", "ck_live_abc"), ("CACHEKIT_MAX_RETRIES", "2")],
+        ),
+    ] {
+        // Nobody listens at port 1. A backend opens without its server, and refuses an option that it does not know.
+        let mut command = home.command(["--backend", url, "config", "check"]);
+        let ran = Ran::from(command.envs(variables).output().unwrap()).expect(3);
+        assert!(!ran.err.contains("no backend") && !ran.err.contains("unknown field"), "{url}: {ran:?}");
+        let mut command = home.command(["--backend", &format!("{url}&colour=1"), "config", "check"]);
+        let ran = Ran::from(command.envs(variables).output().unwrap()).expect(2);
+        assert!(ran.err.contains("unknown field `colour`"), "{url}: {ran:?}");
+    }
+    let mut command = home.command(["config", "check"]);
+    let ran = Ran::from(command.env("CACHEKIT_API_URL", "http://h").env("CACHEKIT_API_KEY", "k").output().unwrap());
+    assert!(ran.expect(2).err.contains("CACHEKIT_API_URL"));
+    assert!(
+        home.run(["--backend", "cachekitio://", "config", "check"])
+            .expect(2)
+            .err
+            .contains("CACHEKIT_API_KEY is not set")
+    );
+}

@@ -115,7 +115,7 @@ fn a_file_is_its_header_and_what_is_inside() {
 #[test]
 fn what_is_none_of_them_is_refused() {
     let home = Home::new();
-    let report = home.run(["inspect", "--hex", "00", "--key", "k", "--json"]).expect(4).json();
+    let report = home.run(["inspect", "--hex", "c1", "--key", "k", "--json"]).expect(4).json();
     assert_eq!((&report["format"], &report["ok"]), (&json!("unknown"), &json!(false)));
     home.run(["inspect", "--hex", "0g", "--key", "k"]).expect(2);
     home.run(["inspect", "--hex", "00"]).expect(2);

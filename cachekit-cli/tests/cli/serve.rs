@@ -94,6 +94,47 @@ fn the_store_outlives_the_server() {
 }
 
 #[test]
+fn a_redis_is_served_with_its_locks_and_lives_and_its_outage_is_503() {
+    let home = Home::new();
+    let redis = cachekit_test_servers::redis::Redis::start();
+    let server = Running::start(&home, &["--plain-http", "--backend", &redis.url(), "--deadline", "300ms"]);
+    let (auth, url) = (format!("Authorization: Bearer {KEY}"), format!("{}/v1/cache/users:1", server.said));
+    let value = home.write("value", "in redis");
+    let put = || {
+        curl(&[
+            "-H",
+            &auth,
+            "-H",
+            "X-CacheKit-TTL: 60",
+            "-H",
+            "X-CacheKit-Stale-TTL: 30",
+            "-T",
+            value.to_str().unwrap(),
+            &url,
+        ])
+        .0
+    };
+    assert_eq!(put(), "204");
+    assert_eq!(curl(&["-H", &auth, &url]), ("200".into(), b"in redis".to_vec()));
+    let left: i64 = redis.command(&["TTL", "cks:ours:users:1"]).trim().parse().unwrap();
+    assert!((85..=90).contains(&left), "life and stale window: {left}");
+    let lock =
+        ["-H", &auth, "-H", "Content-Type: application/json", "-d", r#"{"timeout_ms": 30000}"#, &format!("{url}/lock")];
+    let first = String::from_utf8(curl(&lock).1).unwrap();
+    assert!(first.len() > 40, "{first}");
+    assert_eq!(curl(&lock).1, br#"{"lock_id":null}"#);
+    redis.stop();
+    assert_eq!(curl(&["-H", &auth, &url]).0, "504");
+    redis.cont();
+    redis.kill();
+    assert_eq!(put(), "503");
+    redis.restart();
+    while put() != "204" {}
+    assert_eq!(curl(&["-H", &auth, &url]).1, b"in redis");
+    server.end(Signal::TERM).expect(0);
+}
+
+#[test]
 fn options_reach_the_server() {
     let home = Home::new();
     let key = home.write("metrics.key", "ck_metrics_0123456789\n");
@@ -148,4 +189,31 @@ fn a_key_on_the_command_line_is_warned_of_and_not_repeated() {
     let server = Running::start(&home, &["--plain-http", "--api-key", "theirs=ck_test_on_the_line_1"]);
     let ran = server.end(Signal::TERM).expect(0);
     assert!(ran.err.contains("theirs") && !ran.err.contains("on_the_line"), "{}", ran.err);
+}
+
+#[test]
+fn our_own_client_is_configured_by_the_environment_and_reads_what_it_stored() {
+    let (home, other) = (Home::new(), Home::new());
+    let authority = Authority::new();
+    let identity = authority.server(&["localhost"]);
+    let (cert, key) = (identity.cert().to_str().unwrap(), identity.key().to_str().unwrap());
+    let server = Running::start(&home, &["--tls-cert", cert, "--tls-key", key, "--keys", "any"]);
+    let port = server.said.strip_prefix("https://127.0.0.1:").expect(&server.said);
+    let url = format!("cachekitio://localhost:{port}?allow_private_host=true");
+    let client = |args: &[&str], key: &str, ca: &str| {
+        let mut command = other.command(args);
+        command.env("CACHEKIT_BACKEND", &url).env("CACHEKIT_API_KEY", key).env("REQUESTS_CA_BUNDLE", ca);
+        Ran::from(command.env("CACHEKIT_TIMEOUT", "4").env("CACHEKIT_MAX_RETRIES", "0").output().unwrap())
+    };
+    let ca = authority.ca().to_str().unwrap();
+    client(&["--preset", "io", "set", "k", "over TLS"], KEY, ca).expect(0);
+    assert_eq!(client(&["--preset", "io", "get", "k"], KEY, ca).expect(0).out(), "over TLS");
+    // Another key is refused, another authority is not believed, and neither is told to anybody.
+    let wrong = client(&["get", "k"], "ck_test_ffffffffffffffff", ca).expect(3);
+    assert!(!wrong.err.contains("ck_test_"), "{wrong:?}");
+    let elsewhere = Authority::new();
+    client(&["get", "k"], KEY, elsewhere.ca().to_str().unwrap()).expect(3);
+    let refused = client(&["get", "k"], "not a key", ca).expect(2);
+    assert!(refused.err.contains("CACHEKIT_API_KEY") && !refused.err.contains("not a key"), "{refused:?}");
+    server.end(Signal::TERM).expect(0);
 }

@@ -54,36 +54,32 @@ impl Cache {
             return Ok(value);
         }
         let at = self.at(key)?;
-        match self.engine.flights.join(at.hash, at.wire.as_bytes()).await {
-            Part::Leader(leader) => self.lead(&at, leader, load).await,
-            Part::Alone => self.load(&at, load).await,
+        self.fly(&at, at.wire.as_bytes(), self.load(&at, load)).await
+    }
+
+    /// Joins the flight of a key under a name, or begins it with `load`. Who only waits drops `load` as it was given.
+    pub(super) async fn fly<T, E>(
+        &self,
+        at: &At,
+        name: &[u8],
+        load: impl Future<Output = Result<Arc<T>, LoadError<E>>>,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Send + Sync + 'static,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+    {
+        match self.engine.flights.join(at.hash, name).await {
+            Part::Leader(leader) => lead(leader, load).await,
+            Part::Alone => load.await,
             Part::Follower(landed) => match shared::<T, E>(landed) {
                 Some(answer) => {
                     self.engine.counters.coalesced.add();
                     answer.map_err(LoadError::Loader)
                 }
                 // The same key is loaded as another type elsewhere: sharing would be a lie, so load as one's own.
-                None => self.load(&at, load).await,
+                None => load.await,
             },
         }
-    }
-
-    async fn lead<T, E, F, Fut>(&self, at: &At, leader: Leader<'_>, load: F) -> Result<Arc<T>, LoadError<E>>
-    where
-        T: Value,
-        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let answer = leader.lead(self.load(at, load)).await;
-        match &answer {
-            Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
-            Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
-            // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
-            // many deadlines as there are callers.
-            Err(LoadError::Cache(_)) => leader.part(),
-        }
-        answer
     }
 
     /// Looks in the second tier, then loads and stores.
@@ -130,8 +126,28 @@ impl Cache {
     }
 }
 
+/// Loads for everybody who waits.
+async fn lead<T, E>(
+    leader: Leader<'_>,
+    load: impl Future<Output = Result<Arc<T>, LoadError<E>>>,
+) -> Result<Arc<T>, LoadError<E>>
+where
+    T: Send + Sync + 'static,
+    E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+{
+    let answer = leader.lead(load).await;
+    match &answer {
+        Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
+        Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
+        // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
+        // many deadlines as there are callers.
+        Err(LoadError::Cache(_)) => leader.part(),
+    }
+    answer
+}
+
 /// What a flight landed, as the types this caller expects; `None` if they are others.
-fn shared<T: Value, E: Send + Sync + 'static>(landed: Landed) -> Option<Result<Arc<T>, Arc<E>>> {
+fn shared<T: Send + Sync + 'static, E: Send + Sync + 'static>(landed: Landed) -> Option<Result<Arc<T>, Arc<E>>> {
     match landed {
         Ok(value) => value.downcast::<T>().ok().map(Ok),
         Err(error) => error.downcast::<E>().ok().map(Err),

@@ -1,6 +1,7 @@
 //! The engine on the reference store, with every second of the clock in the test's hands.
 
 mod coherence;
+mod interop;
 mod outage;
 
 use std::sync::Arc;

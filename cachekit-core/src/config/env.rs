@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use super::keys::{self, MasterKey};
+use super::keys;
 use super::variables::{self, Sets, Variable};
 use super::{Config, ConfigError, Source, TierChoice, select};
 use crate::codec::Compression;
@@ -141,7 +141,7 @@ impl Environment {
 
     fn encryption(&self, config: &mut Config) -> Result<(), ConfigError> {
         if let Some(text) = self.text("CACHEKIT_MASTER_KEY")? {
-            let key = MasterKey::from_hex(&text).map_err(|reason| refuse("CACHEKIT_MASTER_KEY", reason))?;
+            let key = keys::master(&text).map_err(|reason| refuse("CACHEKIT_MASTER_KEY", reason))?;
             config.master_key.set(Some(key), Source::Variable("CACHEKIT_MASTER_KEY"));
         }
         if let Some(text) = self.text("CACHEKIT_PREVIOUS_MASTER_KEYS")? {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::keys::{self, MasterKey};
+use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
 
@@ -198,7 +198,7 @@ impl File {
     /// Keys are named by reference and read now: a file that is missing is the mistake of whoever wrote the line.
     fn encryption(&self, config: &mut Config) -> Result<(), ConfigError> {
         let fields = &self.fields.encryption;
-        let key = |secret: &SecretRef| MasterKey::from_hex(&EngineServices.secret(&secret.reference)?);
+        let key = |secret: &SecretRef| keys::master(&EngineServices.secret(&secret.reference)?);
         let field = "encryption.master_key";
         self.take(&fields.master_key, &mut config.master_key, field, |secret| key(secret).map(Some))?;
         let field = "encryption.previous_master_keys";

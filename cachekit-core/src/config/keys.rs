@@ -4,61 +4,28 @@
 //! family: hex, at least 32 bytes, at most three previous keys, and the current one is not among them, because that is what
 //! a retired key looks like that was put back into use by mistake.
 
-use std::fmt;
+use crate::interop::{MASTER_KEY_BYTES, MAX_PREVIOUS_KEYS, MasterKey};
 
-use zeroize::Zeroizing;
-
-/// Shortest master key, bytes: 256 bits.
-const MIN_KEY_BYTES: usize = 32;
-/// Most previous keys. Never cut short: a key that is silently left out makes entries unreadable.
-const MAX_PREVIOUS: usize = 3;
 /// How to get a key.
 const GENERATE: &str = "generate one with: openssl rand -hex 32";
 
-/// A master key. Wiped from memory when it is dropped, and never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct MasterKey(Zeroizing<Vec<u8>>);
-
-impl MasterKey {
-    /// Reads a key from hex digits. The error tells lengths and positions, nothing of the key.
-    ///
-    /// # Errors
-    /// A sentence for people: what is wrong and how to get a key that is right.
-    pub fn from_hex(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let length = text.chars().count();
-        if let Some(at) = text.chars().position(|c| !c.is_ascii_hexdigit()) {
-            return Err(format!(
-                "character {} of {length} is no hex digit; a master key is at least {} of 0-9 and a-f; {GENERATE}",
-                at + 1,
-                MIN_KEY_BYTES * 2
-            ));
-        }
-        if length < MIN_KEY_BYTES * 2 {
-            return Err(format!("{length} characters, {} needed (32 bytes in hex); {GENERATE}", MIN_KEY_BYTES * 2));
-        }
-        if !length.is_multiple_of(2) {
-            return Err(format!("{length} characters, and hex digits come in pairs; {GENERATE}"));
-        }
-        let mut bytes = Zeroizing::new(Vec::with_capacity(length / 2));
-        for pair in text.as_bytes().chunks_exact(2) {
-            let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
-            bytes.push(digit(pair[0]) << 4 | digit(pair[1]));
-        }
-        Ok(Self(bytes))
+/// Reads a key from hex digits. The error tells lengths, positions and how to get a key that is right, and nothing of the key.
+pub(super) fn master(text: &str) -> Result<MasterKey, String> {
+    let (text, digits) = (text.trim(), MASTER_KEY_BYTES * 2);
+    let length = text.chars().count();
+    if let Some(at) = text.chars().position(|c| !c.is_ascii_hexdigit()) {
+        return Err(format!(
+            "character {} of {length} is no hex digit; a master key is at least {digits} of 0-9 and a-f; {GENERATE}",
+            at + 1
+        ));
     }
-
-    /// The key itself.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    if length < digits {
+        return Err(format!("{length} characters, {digits} needed ({MASTER_KEY_BYTES} bytes in hex); {GENERATE}"));
     }
-}
-
-/// Its length alone.
-impl fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MasterKey({} bytes)", self.0.len())
+    if !length.is_multiple_of(2) {
+        return Err(format!("{length} characters, and hex digits come in pairs; {GENERATE}"));
     }
+    MasterKey::from_hex(text).map_err(|error| error.to_string())
 }
 
 /// Reads previous keys from a list with commas; blank items are left out, as the family does.
@@ -70,12 +37,12 @@ pub(super) fn previous_from_list(text: &str) -> Result<Vec<MasterKey>, String> {
 pub(super) fn previous<'a>(items: impl Iterator<Item = &'a str>) -> Result<Vec<MasterKey>, String> {
     let mut keys = Vec::new();
     for (at, item) in items.enumerate() {
-        if at >= MAX_PREVIOUS {
+        if at >= MAX_PREVIOUS_KEYS {
             return Err(format!(
-                "more than {MAX_PREVIOUS} previous keys; drop those that no entry was written with any more"
+                "more than {MAX_PREVIOUS_KEYS} previous keys; drop those that no entry was written with any more"
             ));
         }
-        keys.push(MasterKey::from_hex(item).map_err(|reason| format!("key {}: {reason}", at + 1))?);
+        keys.push(master(item).map_err(|reason| format!("key {}: {reason}", at + 1))?);
     }
     Ok(keys)
 }
@@ -98,8 +65,8 @@ mod tests {
 
     #[test]
     fn keys_that_cannot_be_used_are_refused_with_a_length_or_a_position_and_nothing_of_the_key() {
-        assert_eq!(MasterKey::from_hex(&"Ab".repeat(32)).unwrap().as_bytes(), [0xab; 32]);
-        assert_eq!(MasterKey::from_hex(&"ab".repeat(40)).unwrap().as_bytes().len(), 40);
+        assert_eq!(master(&"Ab".repeat(32)).unwrap(), MasterKey::from_bytes(&[0xab; 32]).unwrap());
+        assert_eq!(format!("{:?}", master(&"ab".repeat(40)).unwrap()), "MasterKey(40 bytes)");
         // The third is what the family's guide shows as a valid key: it has 62 digits.
         for (wrong, expected) in [
             ("my-secret-key", "character 1 of 13 is no hex digit"),
@@ -109,7 +76,7 @@ mod tests {
             (&"a".repeat(65), "in pairs"),
             (&format!("{}żż", "ab".repeat(32)), "character 65 of 66"),
         ] {
-            let error = MasterKey::from_hex(wrong).unwrap_err();
+            let error = master(wrong).unwrap_err();
             assert!(error.contains(expected) && error.contains("openssl rand -hex 32"), "{error}");
             assert!(wrong.is_empty() || !error.contains(wrong), "{error}");
         }

@@ -28,15 +28,15 @@ use serde_json::{Map, Value as Json};
 
 pub use env::{Environment, Warning};
 pub use error::ConfigError;
-pub use keys::MasterKey;
 pub use secret::EngineServices;
 pub use show::Shown;
 pub use url::BackendUrl;
-pub use variables::{KNOWN_VARIABLES, Variable};
+pub use variables::{KNOWN_VARIABLES, REDIS as REDIS_SCHEMES, Variable};
 
 use crate::builder::{self, CacheBuilder};
 use crate::cache::Cache;
 use crate::codec::{Compression, DEFAULT_MAX_VALUE, Serializer};
+use crate::interop::{DEFAULT_TENANT, Keyring, MasterKey};
 use crate::key::DEFAULT_NAMESPACE;
 use crate::l1::L1Config;
 use crate::tier::registry::Registry;
@@ -117,6 +117,15 @@ pub enum TierChoice {
     },
 }
 
+impl TierChoice {
+    /// Whether its options put something before every key.
+    fn puts_before_keys(&self) -> bool {
+        let (Self::Builtin { options, .. } | Self::Plugin { options, .. }) = self else { return false };
+        let is_set = |name| options.get(name).is_some_and(|value| !value.is_null() && value != "");
+        ["tenant", "key_prefix"].into_iter().any(is_set)
+    }
+}
+
 /// As [`Config::show`] has it, without what looks like a secret.
 impl std::fmt::Debug for TierChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -174,6 +183,7 @@ pub struct Config {
     /// What encrypted entries may also be opened with, in this order.
     pub previous_master_keys: Setting<Vec<MasterKey>>,
     /// Whether an encrypted entry that cannot be opened is an error instead of a miss.
+    /// (the default).
     pub encryption_fail_closed: Setting<bool>,
     /// The tenant that keys are derived for; `None`: `default`.
     pub deployment_uuid: Setting<Option<String>>,
@@ -210,7 +220,7 @@ impl Default for Config {
             tier_options: BTreeMap::new(),
             master_key: Setting::default_to(None),
             previous_master_keys: Setting::default_to(Vec::new()),
-            encryption_fail_closed: Setting::default_to(false),
+            encryption_fail_closed: Setting::default_to(true),
             deployment_uuid: Setting::default_to(None),
             plugin_dirs: Setting::default_to(Vec::new()),
             plugin_reflect: Setting::default_to("warn".into()),
@@ -363,7 +373,21 @@ impl Config {
 
     /// The tenant that keys of encrypted entries are derived for.
     pub fn tenant(&self) -> &str {
-        self.deployment_uuid.value.as_deref().unwrap_or("default")
+        self.deployment_uuid.value.as_deref().unwrap_or(DEFAULT_TENANT)
+    }
+
+    /// The keys of encrypted interop entries, if there are any. Whoever asks for it says that it wants to encrypt.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for keys that do not go together, which [`Config::resolve`] has refused already.
+    pub fn keyring(&self) -> Result<Option<Keyring>, ConfigError> {
+        let Some(master) = self.master_key.value.clone() else { return Ok(None) };
+        let ring = Keyring::new(master, self.previous_master_keys.value.clone());
+        let refuse = |reason: String| {
+            ConfigError::value("previous_master_keys", self.previous_master_keys.source.clone(), reason)
+        };
+        let ring = ring.map_err(|error| refuse(error.to_string()))?;
+        Ok(Some(ring.with_fail_closed(self.encryption_fail_closed.value)))
     }
 
     /// A builder with these settings, and with the second tier opened.
@@ -377,7 +401,8 @@ impl Config {
             .serializer(self.serializer.value)
             .compression(self.compression.value)
             .max_value(self.max_value.value)
-            .l1_ttl_cap(self.l1_ttl_cap.value);
+            .l1_ttl_cap(self.l1_ttl_cap.value)
+            .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
         if let Some(ttl) = self.ttl.value {
             builder = builder.default_ttl(ttl);
         }

@@ -58,8 +58,8 @@ pub(super) enum Sets {
     Nothing(&'static str),
 }
 
-/// One backend, several schemes.
-pub(super) const REDIS: &[&str] =
+/// Schemes of the Redis backend: one backend, several ways to a server.
+pub const REDIS: &[&str] =
     &["redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"];
 pub(super) const MEMCACHED: &[&str] = &["memcached"];
 pub(super) const CACHEKITIO: &[&str] = &["cachekitio"];
@@ -223,7 +223,7 @@ impl Variable {
             Form::Servers => servers(trimmed),
             Form::Token => token(text).map(|()| json!({ "$secret": format!("env:{given}") })),
             // Their values go nowhere but into the keyring.
-            Form::Key => keys::MasterKey::from_hex(text).map(|_| Json::Null),
+            Form::Key => keys::master(text).map(|_| Json::Null),
             Form::Keys => keys::previous_from_list(text).map(|_| Json::Null),
             Form::Uuid => keys::canonical_uuid(trimmed).map(Json::String),
         }

@@ -208,7 +208,7 @@ impl Breaker {
             inner.failed_at_ms.clear();
             inner.openings = 0;
             self.enter(&mut inner, BreakerState::Closed);
-            tracing::info!(target: "cachekit", "the store answers again: circuit breaker closed");
+            tracing::info!(target: "cachekit", "circuit breaker closed");
         }
     }
 
@@ -248,7 +248,8 @@ impl Breaker {
         inner.since_ms = now;
         inner.failed_at_ms.clear();
         self.enter(inner, BreakerState::Open);
-        tracing::warn!(target: "cachekit", open_ms = inner.open_ms, "the store fails: circuit breaker open");
+        // That the store fails was told as a warning when it began; this is what the cache does about it, again and again.
+        tracing::info!(target: "cachekit", open_ms = inner.open_ms, "the store fails: circuit breaker open");
     }
 
     fn enter(&self, inner: &mut Inner, state: BreakerState) {

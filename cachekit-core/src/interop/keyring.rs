@@ -71,6 +71,15 @@ impl MasterKey {
     }
 }
 
+/// By [`is`](Self::is), in constant time.
+impl PartialEq for MasterKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other)
+    }
+}
+
+impl Eq for MasterKey {}
+
 /// Its length is no secret; nothing else is shown.
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

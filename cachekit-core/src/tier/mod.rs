@@ -10,13 +10,14 @@ pub mod registry;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit_plugin::{
-    Answers, Backend, BackendError, Cas, Cx, Deadline, Enumerates, Health, Key, Kind, Limits, Operation, Page, SetItem,
-    Ttl, Version, WatchGuard, WatchSink,
+    Answers, Backend, BackendError, Cas, Cx, Dated, Deadline, Enumerates, Health, Key, Kind, Limits, Operation, Page,
+    SetItem, Ttl, Version, WatchGuard, WatchSink,
 };
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -138,6 +139,36 @@ impl Tier {
     pub(crate) async fn get(&self, wire: &WireKey, deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Get)?, Cx::new(deadline));
         self.exchange(deadline, Operation::Get, self.backend.get(Key::from_wire(&key), &cx)).await
+    }
+
+    /// As [`Self::get`], with what the store says of the entry's age; of a store that says nothing all is fresh.
+    pub(crate) async fn get_dated(&self, wire: &WireKey, deadline: Deadline) -> Result<Option<Dated>, BackendError> {
+        let Some(freshness) = self.backend.freshness() else {
+            let stored = self.get(wire, deadline).await?;
+            return Ok(stored.map(|value| Dated { value, stale: false, fresh_for_ms: None }));
+        };
+        let (key, cx) = (self.key(wire, Operation::Get)?, Cx::new(deadline));
+        self.exchange(deadline, Operation::Get, freshness.get_dated(Key::from_wire(&key), &cx)).await
+    }
+
+    /// Whether the store knows a stale window.
+    pub(crate) fn has_freshness(&self) -> bool {
+        self.backend.freshness().is_some()
+    }
+
+    /// As [`Self::set`], with a stale window after the entry's life.
+    pub(crate) async fn set_stale(
+        &self,
+        wire: &WireKey,
+        stored: Bytes,
+        ttl: Ttl,
+        stale_ms: NonZeroU64,
+        deadline: Deadline,
+    ) -> Result<(), BackendError> {
+        let (key, cx) = (self.key(wire, Operation::Set)?, Cx::new(deadline));
+        let freshness = self.backend.freshness().ok_or_else(|| BackendError::unsupported(Operation::Set))?;
+        let set = freshness.set_stale(Key::from_wire(&key), stored, self.ttl(ttl), stale_ms, &cx);
+        self.exchange(deadline, Operation::Set, set).await
     }
 
     pub(crate) async fn set(

@@ -1,3 +1,5 @@
+//! What the options take, refuse and show.
+
 use super::*;
 
 fn refusal(json: &str) -> String {

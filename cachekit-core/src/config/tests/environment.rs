@@ -142,7 +142,7 @@ fn every_other_variable_changes_something() {
         ("CACHEKIT_DEFAULT_TTL", "5"),
         ("CACHEKIT_DEPLOYMENT_UUID", "123e4567-e89b-12d3-a456-426614174000"),
         ("CACHEKIT_ENABLE_COMPRESSION", "false"),
-        ("CACHEKIT_ENCRYPTION_FAIL_CLOSED", "true"),
+        ("CACHEKIT_ENCRYPTION_FAIL_CLOSED", "false"),
         ("CACHEKIT_INVALIDATION_LISTENER_ENABLED", "false"),
         ("CACHEKIT_L1_MAX_SIZE_MB", "3"),
         ("CACHEKIT_MASTER_KEY", KEY),
@@ -173,8 +173,13 @@ const KEY: &str = "ababababababababababababababababababababababababababababababa
 fn keys_are_checked_together_and_shown_by_nothing() {
     let other = KEY.replace('a', "c");
     let config = from_env(&[("CACHEKIT_MASTER_KEY", KEY), ("CACHEKIT_PREVIOUS_MASTER_KEYS", &other)]).unwrap();
-    assert_eq!(config.master_key.value.as_ref().unwrap().as_bytes(), [0xab; 32]);
-    assert_eq!(config.previous_master_keys.value[0].as_bytes(), [0xcb; 32]);
+    let key = |byte: u8| crate::interop::MasterKey::from_bytes(&[byte; 32]).unwrap();
+    assert_eq!(config.master_key.value, Some(key(0xab)));
+    assert_eq!(config.previous_master_keys.value, [key(0xcb)]);
+    assert!(config.keyring().unwrap().unwrap().is_fail_closed());
+    let open = [("CACHEKIT_MASTER_KEY", KEY), ("CACHEKIT_ENCRYPTION_FAIL_CLOSED", "false")];
+    assert!(!from_env(&open).unwrap().keyring().unwrap().unwrap().is_fail_closed());
+    assert!(Config::default().keyring().unwrap().is_none());
     let text = format!("{config:?} {:?}", config.show());
     assert!(!text.contains(KEY) && !text.contains(&other) && text.contains("***"), "{text}");
     assert!(words(from_env(&[("CACHEKIT_PREVIOUS_MASTER_KEYS", KEY)])).contains("CACHEKIT_MASTER_KEY"));
@@ -198,12 +203,12 @@ fn keys_in_a_file_are_references() {
     let uuid = "123e4567-e89b-12d3-a456-426614174000";
     let toml = |path: &str| {
         format!(
-            "[encryption]\nfail_closed = true\ndeployment_uuid = \"{uuid}\"\nmaster_key = {{ \"$secret\" = \"file:{path}\" }}\n"
+            "[encryption]\nfail_closed = false\ndeployment_uuid = \"{uuid}\"\nmaster_key = {{ \"$secret\" = \"file:{path}\" }}\n"
         )
     };
     let config = from_toml(&toml(path.to_str().unwrap())).unwrap();
-    assert_eq!(config.master_key.value.as_ref().unwrap().as_bytes(), [0xab; 32]);
-    assert_eq!((config.tenant(), config.encryption_fail_closed.value), (uuid, true));
+    assert_eq!(config.master_key.value, Some(crate::interop::MasterKey::from_bytes(&[0xab; 32]).unwrap()));
+    assert_eq!((config.tenant(), config.encryption_fail_closed.value), (uuid, false));
     assert_eq!(Config::default().tenant(), "default");
     let text = words(from_toml(&toml("/nowhere")));
     assert!(text.contains("cachekit.toml:4") && text.contains("/nowhere"), "{text}");

@@ -1,0 +1,185 @@
+//! What others write is told, what this backend writes is not, and silence has an end.
+
+mod store;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cachekit_plugin::{Backend, Cx, Event, Kind, WatchGuard, WatchSink};
+use cachekit_test_servers::proxy::{Fault, Proxy};
+use cachekit_test_servers::redis::{Cluster, Redis, Sentinel};
+use serde_json::json;
+use store::{PATIENCE, delete, open, set, until};
+
+#[derive(Default)]
+struct Told(Mutex<Vec<(String, Instant)>>);
+
+impl WatchSink for Told {
+    fn event(&self, event: Event<'_>) {
+        let told = match event {
+            Event::Changed(key) => String::from_utf8_lossy(key.as_bytes()).into_owned(),
+            Event::Everything => "EVERYTHING".into(),
+            Event::Lost => "LOST".into(),
+        };
+        self.0.lock().unwrap().push((told, Instant::now()));
+    }
+}
+
+impl Told {
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(|(told, _)| told.clone()).collect()
+    }
+
+    async fn has(&self, what: &str) -> Duration {
+        until(&format!("{what} is told"), async || self.all().iter().any(|told| told == what)).await
+    }
+}
+
+async fn watch(backend: &cachekit_backend_redis::RedisBackend, prefix: &str) -> (Arc<Told>, WatchGuard) {
+    let told = Arc::new(Told::default());
+    let sink: Arc<dyn WatchSink> = Arc::clone(&told) as _;
+    let guard = backend.watch().unwrap().watch(prefix.as_bytes(), sink, &Cx::within(PATIENCE)).await.unwrap();
+    (told, guard)
+}
+
+#[tokio::test]
+async fn foreign_writes_are_told_under_the_tenants_own_names_and_own_writes_are_not() {
+    let server = Redis::start();
+    let options = json!({ "url": server.url(), "tenant": "a:b", "connections": 3 });
+    let (ours, theirs) = (open(options.clone()), open(options));
+    set(&ours, b"before", b"v").await.unwrap();
+    let (told, guard) = watch(&ours, "").await;
+    for number in 0..20 {
+        let key = format!("own{number}");
+        set(&ours, key.as_bytes(), b"v").await.unwrap();
+        delete(&ours, key.as_bytes()).await.unwrap();
+    }
+    set(&theirs, b"foreign", b"v").await.unwrap();
+    server.command(&["SET", "t:other:foreign2", "v"]);
+    server.command(&["SET", "t:a%3Ab:last", "v"]);
+    told.has("last").await;
+    assert_eq!(told.all(), ["foreign", "last"]);
+    server.command(&["FLUSHALL"]);
+    told.has("EVERYTHING").await;
+    drop(guard);
+    until("the watched connection is closed", async || !server.command(&["CLIENT", "LIST"]).contains("resp=3")).await;
+    set(&ours, b"after", b"v").await.unwrap();
+    set(&theirs, b"after", b"w").await.unwrap();
+    assert_eq!(told.all().last().map(String::as_str), Some("EVERYTHING"));
+}
+
+#[tokio::test]
+async fn an_entry_whose_name_ends_like_a_leases_is_told() {
+    let server = Redis::start();
+    let (ours, theirs) = (open(json!({ "url": server.url() })), open(json!({ "url": server.url() })));
+    let (told, _guard) = watch(&ours, "").await;
+    set(&theirs, b"door:lock", b"v").await.unwrap();
+    told.has("door:lock").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_goes_dead_without_a_word_is_lost_within_two_seconds() {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.addr());
+    let ours = open(json!({ "url": format!("redis://{}", proxy.addr()) }));
+    let (told, _guard) = watch(&ours, "").await;
+    // Past some beats, so that the silence begins in the middle of them.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(told.all(), [] as [&str; 0]);
+    let silent_since = Instant::now();
+    proxy.set(Fault::BlackHole);
+    told.has("LOST").await;
+    let took = told.0.lock().unwrap()[0].1.duration_since(silent_since);
+    println!("lost {took:?} after the line went dead");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Once, and nothing after it.
+    proxy.set(Fault::None);
+    until("the store is used again", async || set(&ours, b"k", b"v").await.is_ok()).await;
+    server.command(&["SET", "k", "w"]);
+    assert_eq!(told.all(), ["LOST"]);
+    let (again, _guard) = watch(&ours, "").await;
+    server.command(&["SET", "k", "x"]);
+    again.has("k").await;
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_lost_at_once() {
+    let server = Redis::start();
+    let ours = open(json!({ "url": server.url() }));
+    let (told, _guard) = watch(&ours, "").await;
+    server.kill();
+    told.has("LOST").await;
+}
+
+#[tokio::test]
+async fn closing_the_backend_ends_its_watches() {
+    let server = Redis::start();
+    let ours = open(json!({ "url": server.url() }));
+    let (told, _guard) = watch(&ours, "").await;
+    ours.close(&Cx::within(PATIENCE)).await.unwrap();
+    told.has("LOST").await;
+}
+
+#[tokio::test]
+async fn a_second_watch_shares_the_connection_and_a_wider_one_says_that_something_was_missed() {
+    let server = Redis::start();
+    let (ours, theirs) = (open(json!({ "url": server.url() })), open(json!({ "url": server.url() })));
+    let (narrow, first) = watch(&ours, "a:").await;
+    let (narrower, _second) = watch(&ours, "a:b:").await;
+    let (wide, _third) = watch(&ours, "z:").await;
+    assert_eq!((narrow.all(), wide.all()), (vec!["EVERYTHING".to_owned()], vec![]));
+    assert_eq!(server.command(&["CLIENT", "LIST"]).matches("resp=3").count(), 1);
+    for key in ["a:1", "a:b:1", "z:1"] {
+        set(&ours, key.as_bytes(), b"own").await.unwrap();
+        set(&theirs, key.as_bytes(), b"v").await.unwrap();
+    }
+    wide.has("z:1").await;
+    assert_eq!(narrow.all(), ["EVERYTHING", "a:1", "a:b:1"]);
+    assert_eq!(narrower.all(), ["EVERYTHING", "a:b:1"]);
+    assert_eq!(wide.all(), ["z:1"]);
+    drop(first);
+    set(&theirs, b"a:b:2", b"v").await.unwrap();
+    narrower.has("a:b:2").await;
+    assert_eq!(narrow.all().len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_track_refuses_the_watch() {
+    let server = Redis::start();
+    server.command(&["ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-client|tracking"]);
+    let ours = open(json!({ "url": format!("redis://plain:secret@127.0.0.1:{}", server.port()) }));
+    let refused = ours.watch().unwrap().watch(b"", Arc::new(Told::default()), &Cx::within(PATIENCE)).await;
+    assert_eq!(refused.unwrap_err().kind(), Kind::Auth);
+    set(&ours, b"k", b"v").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_through_sentinels_is_lost_with_the_master() {
+    let sentinel = Sentinel::start();
+    let ours = open(json!({ "url": sentinel.url() }));
+    let (told, _guard) = watch(&ours, "").await;
+    sentinel.kill_primary();
+    told.has("LOST").await;
+}
+
+#[tokio::test]
+async fn a_cluster_offers_no_watch() {
+    let cluster = Cluster::start();
+    assert!(open(json!({ "url": cluster.url() })).watch().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_clients_write_is_told_soon() {
+    let server = Redis::start();
+    let (ours, theirs) = (open(json!({ "url": server.url() })), open(json!({ "url": server.url() })));
+    let (told, _guard) = watch(&ours, "").await;
+    let mut took = Vec::new();
+    for number in 0..500 {
+        let begun = Instant::now();
+        set(&theirs, format!("k{number}").as_bytes(), b"v").await.unwrap();
+        until("it is told", async || told.all().len() > number).await;
+        took.push(told.0.lock().unwrap()[number].1.duration_since(begun));
+    }
+    took.sort();
+    println!("from the write's begin to the event: p50 {:?}, p99 {:?}", took[250], took[495]);
+}

@@ -1,0 +1,246 @@
+//! Entries from one store to another, with the lives they have left.
+//!
+//! Nothing is lost silently: each entry that was listed is copied, left out for a reason that is counted, or failed. Where
+//! something failed the resume file keeps its place before it, so that a repetition tries again. Writing an entry twice
+//! does no harm, so a copy that was cut off can always be repeated.
+
+mod ends;
+mod entry;
+mod place;
+mod tally;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachekit_plugin::{Enumerates, Page};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::ends::{Patience, Source, Target};
+use self::entry::{Filter, Write};
+use self::place::Place;
+use self::tally::{Reason, Tally};
+use crate::cli::transfer::CopyArgs;
+use crate::exit::{Class, Failure, Outcome};
+use crate::session::Session;
+
+pub(super) fn copy(args: &CopyArgs, session: &Session) -> Result<Outcome, Failure> {
+    if args.from == args.to {
+        return Err(Failure::Usage("source and target are the same".into()));
+    }
+    let filter = Filter::new(session.namespace(), args.prefix.as_deref())?;
+    let patience = Patience::new(args.deadline);
+    let source = Source::new(session.store(&args.from)?, patience)?;
+    let target = Target::new(session.store(&args.to)?, patience);
+    let place = Place::open(args.resume.as_deref(), &[&args.from, &args.to, filter.prefix()])?;
+    let runtime = Runtime::new().map_err(Failure::io("no runtime can be started"))?;
+    let resumed = place.cursor().is_some();
+    let mut run = Run { args, filter, source, target, place, tally: Tally::default(), session };
+    let ended = runtime.block_on(run.all());
+    let closed = runtime.block_on(async {
+        run.source.close().await;
+        run.target.close().await
+    });
+    // What kept it from going on, or the target from ending in order; what was done until then is counted all the same.
+    let (complete, failure) = match (ended, closed) {
+        (Ok(complete), Ok(())) => (complete, None),
+        (Ok(_), Err(error)) => (false, Some(Failure::Backend(error))),
+        (Err(failure), _) => (false, Some(failure)),
+    };
+    report(&run.tally, args, (complete, resumed), failure.as_ref(), session)?;
+    if complete && run.tally.failed() == 0 {
+        run.place.finish()?;
+    }
+    Ok(match failure {
+        Some(failure) => Outcome::Bad(failure.class()),
+        None if run.tally.failed() > 0 => Outcome::Bad(Class::Unavailable),
+        None => Outcome::hit(complete && run.tally.left_out() == 0),
+    })
+}
+
+struct Run<'a> {
+    args: &'a CopyArgs,
+    filter: Filter,
+    source: Source,
+    target: Target,
+    place: Place,
+    tally: Tally,
+    session: &'a Session,
+}
+
+impl Run<'_> {
+    /// Page after page; `false` if a signal ended it before the last one.
+    async fn all(&mut self) -> Result<bool, Failure> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::io("signals cannot be handled"))?;
+        let spinner = self.session.output.spinner("copying");
+        let mut cursor = self.place.cursor();
+        let mut circle = Circle::default();
+        loop {
+            let page = self.source.page(self.filter.prefix(), cursor.as_deref(), self.args.batch.into()).await?;
+            let Page { items, next } = page;
+            let interrupted = tokio::select! {
+                done = self.items(&items) => { done?; false }
+                _ = interrupt.recv() => true,
+            };
+            spinner.set_message(self.tally.line());
+            if interrupted {
+                spinner.finish_and_clear();
+                self.session.output.warn("interrupted; what is counted was copied");
+                return Ok(false);
+            }
+            // Once something failed the file keeps its place before it.
+            if self.tally.failed() == 0 && !self.args.dry_run {
+                self.place.keep(next.as_deref())?;
+            }
+            let Some(next) = next else { break };
+            if circle.closed_by(&next) {
+                return Err(Failure::Usage("the source's listing runs in circles; its backend is at fault".into()));
+            }
+            cursor = Some(next);
+        }
+        spinner.finish_and_clear();
+        Ok(true)
+    }
+
+    async fn items(&mut self, items: &[Bytes]) -> Result<(), Failure> {
+        let failed_before = self.tally.failed();
+        let limits = *self.target.limits();
+        let mut writes: Vec<Write> = Vec::new();
+        for (item, read) in items.iter().zip(self.source.read(items).await) {
+            self.tally.listed += 1;
+            let stored = match read {
+                Ok(Some(stored)) => stored,
+                Ok(None) => {
+                    self.tally.leave(Reason::Gone);
+                    continue;
+                }
+                Err(error) => {
+                    self.tally.fail(error);
+                    continue;
+                }
+            };
+            let by_key = self.source.enumerates() == Enumerates::Keys;
+            match Write::plan(by_key.then_some(&item[..]), stored, self.source.limits(), &limits, &self.filter) {
+                Ok(write) => writes.push(write),
+                Err(Reason::Elsewhere) => self.tally.listed -= 1,
+                Err(reason) => self.tally.leave(reason),
+            }
+        }
+        let lives = self.source.lives(&writes, self.args.unknown_life).await;
+        let mut ready = Vec::with_capacity(writes.len());
+        for (mut write, life) in writes.into_iter().zip(lives) {
+            match life {
+                Ok(Ok(life)) => {
+                    self.tally.shortened += u64::from(write.live(life, &limits));
+                    ready.push(write);
+                }
+                Ok(Err(reason)) => self.tally.leave(reason),
+                Err(error) => self.tally.fail(error),
+            }
+        }
+        if self.args.dry_run {
+            ready.iter().for_each(|write| self.tally.copy(write.stored.len()));
+            return Ok(());
+        }
+        let answers = self.target.write(&ready).await;
+        let mut written = Vec::with_capacity(ready.len());
+        for (write, answer) in ready.into_iter().zip(answers) {
+            match answer {
+                Ok(()) => {
+                    self.tally.copy(write.stored.len());
+                    written.push(write);
+                }
+                Err(error) => self.tally.fail(error),
+            }
+        }
+        if self.args.verify {
+            self.verify(&written).await;
+        }
+        // A store that takes nothing of a whole page is gone, and the pages after this one would fare no better.
+        let failed = self.tally.failed() - failed_before;
+        if failed > 0 && written.is_empty() && failed == items.len() as u64 {
+            let last = self.tally.take_last_error();
+            return last.map_or(Ok(()), |error| Err(error.into()));
+        }
+        Ok(())
+    }
+
+    async fn verify(&mut self, written: &[Write]) {
+        for (write, found) in written.iter().zip(self.target.read_back(written).await) {
+            match found {
+                Ok(Some(found)) if found == write.stored => self.tally.verified += 1,
+                Ok(Some(_)) => self.tally.differ += 1,
+                // Its life may have ended on the way.
+                Ok(None) => self.tally.vanished += 1,
+                Err(error) => self.tally.fail(error),
+            }
+        }
+    }
+}
+
+/// Sees a listing that runs in circles: a cursor kept from further and further back (Brent).
+#[derive(Default)]
+struct Circle {
+    milestone: Option<Bytes>,
+    pages: u64,
+}
+
+impl Circle {
+    fn closed_by(&mut self, next: &Bytes) -> bool {
+        let closed = self.milestone.as_ref() == Some(next);
+        self.pages += 1;
+        if self.pages.is_power_of_two() {
+            self.milestone = Some(next.clone());
+        }
+        closed
+    }
+}
+
+fn report(
+    tally: &Tally,
+    args: &CopyArgs,
+    (complete, resumed): (bool, bool),
+    failure: Option<&Failure>,
+    session: &Session,
+) -> Result<(), Failure> {
+    let output = session.output;
+    let lines = failure.map(Failure::lines).unwrap_or_default();
+    if output.is_json() {
+        let mut document = tally.document();
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("complete".into(), json!(complete));
+            fields.insert("resumed".into(), json!(resumed));
+            fields.insert("dry_run".into(), json!(args.dry_run));
+            let error = failure.map(|failure| json!({ "kind": failure.kind(), "message": lines.join(": ") }));
+            fields.insert("error".into(), json!(error));
+        }
+        output.document(&document)?;
+    } else {
+        let what = if args.dry_run { "would be copied" } else { "copied" };
+        output.line(&tally.text(what, args.verify))?;
+    }
+    lines.iter().for_each(|line| output.note(&format!("error: {line}")));
+    Ok(())
+}
+
+/// What one exchange may take, and how often it is tried.
+const TRIES: u32 = 3;
+
+/// The pause before the next try, unless the store names one.
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_that_runs_in_circles_is_seen() {
+        let mut circle = Circle::default();
+        let cursors =
+            ["a", "b", "c", "d", "b", "c", "d", "b", "c", "d", "b"].map(|cursor| Bytes::from(cursor.to_owned()));
+        assert!(cursors.iter().any(|cursor| circle.closed_by(cursor)));
+        let mut straight = Circle::default();
+        assert!(!(0..1000).any(|number| straight.closed_by(&Bytes::from(format!("{number}")))));
+    }
+}
