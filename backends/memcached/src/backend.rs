@@ -21,8 +21,6 @@ use crate::keys::{self, WireKey};
 use crate::life;
 use crate::reply::Reply;
 
-/// What an item holds beside its value: header, key, number of the write. A value of the whole item size does not fit.
-const ITEM_OVERHEAD: u64 = 512;
 /// How often `close` looks whether all answers are there.
 const CLOSE_STEP: Duration = Duration::from_millis(5);
 
@@ -50,9 +48,7 @@ impl Open for MemcachedBackend {
             );
         }
         let max_key = (keys::LONGEST - config.key_prefix.len()) as u32;
-        let max_value = config.largest_value();
-        let max_value = if max_value > 2 * ITEM_OVERHEAD { max_value - ITEM_OVERHEAD } else { max_value };
-        let limits = Limits::new(max_key, max_value)
+        let limits = Limits::new(max_key, config.largest_value())
             .with_key_bytes(KeyBytes::Printable)
             .with_ttl_step_ms(1000)
             .with_ttl_max_ms(life::LONGEST_SECS * 1000)

@@ -191,8 +191,8 @@ pub(crate) async fn exchange(
                 }
                 break;
             }
-            Pushed::Full => {
-                sent.last = u64::MAX;
+            Pushed::Full(last) => {
+                sent.last = last;
                 room.as_mut().enable();
                 // Room that was made before we listened would be missed.
                 if connection.has_room() {
@@ -200,14 +200,14 @@ pub(crate) async fn exchange(
                 }
                 match wait(server, connection, deadline, |context| room.as_mut().poll(context)).await {
                     Ok(()) => {}
-                    Err(Failure::Late) => return Ok(sent.inbox.fetch_for(&sent)),
+                    Err(Failure::Late) => return Ok(sent.fetch()),
                     Err(failure) => return Err(failure),
                 }
             }
         }
     }
     match wait(server, connection, deadline, |context| sent.inbox.poll_full(context)).await {
-        Ok(()) | Err(Failure::Late) => Ok(sent.inbox.fetch_for(&sent)),
+        Ok(()) | Err(Failure::Late) => Ok(sent.fetch()),
         Err(failure) => Err(failure),
     }
 }
@@ -223,6 +223,12 @@ struct Sent<'a, 'k> {
 }
 
 impl Sent<'_, '_> {
+    /// Fetches what has arrived; what has not is late.
+    fn fetch(&self) -> Vec<Outcome> {
+        self.note_unsettled();
+        self.inbox.fetch()
+    }
+
     fn note_unsettled(&self) {
         if self.inbox.is_full() {
             return;
@@ -238,14 +244,6 @@ impl Sent<'_, '_> {
 impl Drop for Sent<'_, '_> {
     fn drop(&mut self) {
         self.note_unsettled();
-    }
-}
-
-impl Inbox {
-    /// Fetches what has arrived, after noting what has not.
-    fn fetch_for(&self, sent: &Sent<'_, '_>) -> Vec<Outcome> {
-        sent.note_unsettled();
-        self.fetch()
     }
 }
 

@@ -88,10 +88,10 @@ struct Waiting {
 /// What became of requests that wanted a place in the queue.
 #[derive(Debug)]
 pub(crate) enum Pushed {
-    /// All of them have one; the number of the last.
+    /// All of them have one. The number of the last, here and below.
     All(u64),
-    /// The queue is full.
-    Full,
+    /// The queue is full behind those that have one.
+    Full(u64),
     Over(Lost),
 }
 
@@ -135,6 +135,10 @@ impl Connection {
         self.state().phase.clone()
     }
 
+    pub(crate) fn is_opening(&self) -> bool {
+        self.stage.load(Ordering::Acquire) == OPENING
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.stage.load(Ordering::Acquire) == OPEN
     }
@@ -152,7 +156,7 @@ impl Connection {
         self.settled.load(Ordering::Acquire) > number
     }
 
-    /// Queues `commands` from `*next` on, as many as there is room for. The answer to number `i` goes to place `i`.
+    /// Queues `commands` from `*next` on, as many as there is room for. The answer to `commands[i]` goes to place `i`.
     pub(crate) fn push(&self, commands: &[Command<'_>], next: &mut usize, inbox: &Arc<Inbox>) -> Pushed {
         let mut state = self.state();
         if let Phase::Over(lost) = &state.phase {
@@ -175,7 +179,8 @@ impl Connection {
         let driver = if *next > before && !state.woken { state.driver.take() } else { None };
         state.woken |= driver.is_some();
         self.load.store(state.waiting.len(), Ordering::Relaxed);
-        let pushed = if *next == commands.len() { Pushed::All(state.next.saturating_sub(1)) } else { Pushed::Full };
+        let last = state.next.saturating_sub(1);
+        let pushed = if *next == commands.len() { Pushed::All(last) } else { Pushed::Full(last) };
         drop(state);
         if let Some(driver) = driver {
             driver.wake();

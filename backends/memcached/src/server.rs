@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Phase};
+use crate::connection::Connection;
 use crate::driver;
 use crate::error::{Failure, Lost};
 use crate::placement::Address;
@@ -93,11 +93,11 @@ impl Server {
 
     /// How long `connection` may make no progress.
     pub(crate) fn patience_with(&self, connection: &Connection) -> Duration {
-        match connection.phase() {
+        if connection.is_opening() {
             // Its driver ends it after `connect_patience`; later only a driver that is not being run is left to end.
-            Phase::Opening => self.terms.connect_patience + self.terms.patience,
-            Phase::Open(_) | Phase::Over(_) => self.terms.patience,
+            return self.terms.connect_patience + self.terms.patience;
         }
+        self.terms.patience
     }
 
     /// Connections that are open, and whether all requests on them are answered.

@@ -5,12 +5,13 @@
 //! key keeps to that connection, where order holds.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::connection::Connection;
 
-/// Entries before the settled ones are looked for. Those that are under way are bounded by the queues of the connections.
+/// Entries before the settled ones are looked for; then again when there are twice as many as were left. Those that are
+/// under way are bounded by the queues of the connections.
 const SWEEP_AT: usize = 1024;
 
 /// By key: the connection it is on, and its number there.
@@ -20,6 +21,7 @@ type Writes = HashMap<Box<[u8]>, (Arc<Connection>, u64)>;
 pub(crate) struct Unsettled {
     any: AtomicBool,
     writes: Mutex<Writes>,
+    sweep_at: AtomicUsize,
 }
 
 impl Unsettled {
@@ -29,8 +31,9 @@ impl Unsettled {
             return;
         }
         let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        if writes.len() >= SWEEP_AT {
+        if writes.len() >= self.sweep_at.load(Ordering::Relaxed).max(SWEEP_AT) {
             writes.retain(|_, (connection, number)| !connection.has_settled(*number));
+            self.sweep_at.store(2 * writes.len(), Ordering::Relaxed);
         }
         writes.insert(key.into(), (Arc::clone(connection), number));
         self.any.store(true, Ordering::Release);

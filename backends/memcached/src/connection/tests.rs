@@ -139,7 +139,7 @@ fn the_queue_is_bounded_in_requests_and_in_bytes() {
     let connection = connection();
     let many: Vec<Command<'_>> = (0..MAX_WAITING + 1).map(|_| get("a")).collect();
     let (_inbox, pushed, next) = push(&connection, &many);
-    assert!(matches!(pushed, Pushed::Full));
+    assert!(matches!(pushed, Pushed::Full(_)));
     assert_eq!(next, MAX_WAITING);
     assert!(!connection.has_room());
     answer(&connection, b"EN ka O0\r\n").unwrap();
@@ -148,7 +148,7 @@ fn the_queue_is_bounded_in_requests_and_in_bytes() {
     let connection = self::connection();
     let large = [set("a", MAX_UNWRITTEN), set("b", 1)];
     let (_inbox, pushed, next) = push(&connection, &large);
-    assert!(matches!(pushed, Pushed::Full));
+    assert!(matches!(pushed, Pushed::Full(_)));
     assert_eq!(next, 1, "a value of any size is taken where nothing waits");
     leave(&connection);
     assert!(connection.has_room());

@@ -15,6 +15,12 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
+/// Stops `server`. The signal takes a moment to reach all threads of the process, so until it no longer answers for `key`.
+async fn stall(server: &Memcached, backend: &MemcachedBackend, key: &str) {
+    server.stop();
+    while backend.get(k(key), &Cx::within(Duration::from_millis(50))).await.is_ok() {}
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_down_is_an_error_with_hope_and_never_a_miss() {
     let server = Memcached::start();
@@ -47,7 +53,7 @@ async fn a_stalled_server_costs_no_call_more_than_its_deadline() {
     let server = Memcached::start();
     let backend = on(server.addr());
     set(&backend, "k", "v").await.unwrap();
-    server.stop();
+    stall(&server, &backend, "k").await;
     let mut longest = Duration::ZERO;
     let until = Instant::now() + Duration::from_secs(3);
     let mut calls = 0;
@@ -77,7 +83,7 @@ async fn a_stalled_server_is_given_up_after_timeout() {
     let server = Memcached::start();
     let backend = open(MemcachedConfig::new([server.addr()]).with_timeout(0.2));
     set(&backend, "k", "v").await.unwrap();
-    server.stop();
+    stall(&server, &backend, "k").await;
     let error = backend.get(k("k"), &Cx::within(Duration::from_secs(600))).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Timeout);
     assert!(error.message().contains("no progress"), "{error}");
@@ -202,7 +208,36 @@ async fn an_item_larger_than_ours_is_an_error_of_its_own() {
     let error = answers[1].as_ref().unwrap_err();
     assert_eq!((error.kind(), error.retry()), (Kind::TooLarge, Retry::No), "{error}");
     assert_eq!(answers[2].as_ref().unwrap().as_deref(), Some(&b"v"[..]));
-    assert_eq!(large.limits().max_value, (1 << 30) - 512);
+    assert_eq!(large.limits().max_value, (1 << 30) - 309);
+}
+
+/// The limit of the options is the family's; the server's may be smaller, and then it is the server that refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_beyond_the_servers_own_limit_is_refused_without_hope() {
+    let server = Memcached::with(&["-I", "512k"]);
+    let backend = on(server.addr());
+    set(&backend, "k", "old").await.unwrap();
+    let error = set(&backend, "k", vec![b'x'; 600_000]).await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (Kind::TooLarge, Retry::No), "{error}");
+    assert!(error.message().contains("-I"), "{error}");
+    // memcached drops what was there rather than keep what its writer meant to replace.
+    assert_eq!(get(&backend, "k").await.unwrap(), None);
+    set(&backend, "k", "new").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_value_fits_under_the_longest_key() {
+    let server = Memcached::start();
+    let backend = on(server.addr());
+    let (key, largest) = ("k".repeat(250), backend.limits().max_value as usize);
+    assert_eq!(largest, (1 << 20) - 309);
+    let value = signed(&key, 1, largest - 300);
+    let value = Bytes::from([&value[..], &vec![b'x'; largest - value.len()]].concat());
+    set(&backend, &key, value.clone()).await.unwrap();
+    assert_eq!(get(&backend, &key).await.unwrap(), Some(value));
+    // One byte more would not have fitted.
+    let stored = server.exchange(&format!("ms {key} {} T0\r\n{}\r\n", largest + 1, "x".repeat(largest + 1)), "\r\n");
+    assert_eq!(stored, "SERVER_ERROR object too large for cache\r\n");
 }
 
 struct Three {
@@ -242,10 +277,8 @@ async fn one_stalled_server_spoils_its_own_items_of_a_batch_alone() {
     let backend = open(MemcachedConfig::new(three.nodes.clone()));
     let keys = three.keys(300);
     write_all(&backend, &keys).await;
-    three.servers[1].stop();
-    // The signal takes a moment to reach all threads of a process.
     let (of_the_stalled, _) = keys.iter().find(|(_, server)| *server == 1).unwrap();
-    while backend.get(k(of_the_stalled), &Cx::within(Duration::from_millis(50))).await.is_ok() {}
+    stall(&three.servers[1], &backend, of_the_stalled).await;
     let wire: Vec<_> = keys.iter().map(|(key, _)| k(key)).collect();
     let answers = Batch::get_many(&backend, &wire, &Cx::within(Duration::from_millis(300))).await.unwrap();
     let (mut hits, mut late) = (0, 0);

@@ -9,7 +9,7 @@
 //! | Recorded | Here | Why |
 //! |---|---|---|
 //! | `get_key_control_x01`, `get_key_del_x7f` pass | refused | control bytes have no business in a line of text |
-//! | `exactly_1MiB_server_rejects` is transient | too large | no retry makes a value smaller; `cachekit-rs` says so too |
+//! | `exactly_1MiB_server_rejects` is sent, and transient | too large, before it is sent | it fits into no item of 1 MiB, and no retry makes it smaller |
 //! | `decorator_interop_with_prefix_refused` | – | interop keys are made above this layer |
 
 use cachekit_backend_memcached::{MemcachedBackend, MemcachedConfig, Rendezvous};
@@ -107,7 +107,7 @@ async fn every_recorded_operation_stores_what_was_recorded() {
             "exactly_1MiB_server_rejects" => {
                 let error = set(&b, KEY, vec![0; 1_048_576]).await.unwrap_err();
                 assert_eq!((error.kind(), error.retry()), (Kind::TooLarge, Retry::No));
-                assert!(error.message().contains("-I"), "{error}");
+                assert!(error.message().contains("max_item_size_bytes"), "{error}");
             }
             "delete_absent" => assert!(!b.delete(k(KEY), &cx()).await.unwrap()),
             "touch" => {
