@@ -19,6 +19,7 @@ use bytes::Bytes;
 use cachekit_plugin::{Dated, Operation, Ttl};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use super::{At, Cache, Entry, Unsettled};
 use crate::codec::{DecodeFault, Refusal, Times};
@@ -356,7 +357,10 @@ impl Interop {
         let engine = &*self.cache.engine;
         let document = value.to_document(engine.codec.max_value)?;
         let stored = match &self.secure {
-            Some(secure) => secure.keyring.seal(&Binding::interop(&secure.tenant, &call.key), &document)?,
+            Some(secure) => {
+                let document = Zeroizing::new(document);
+                secure.keyring.seal(&Binding::interop(&secure.tenant, &call.key), &document)?
+            }
             None => document,
         };
         let created_ms = engine.clock.unix_ms();
@@ -440,7 +444,7 @@ impl Interop {
         match &self.secure {
             Some(secure) => {
                 let binding = Binding::interop(&secure.tenant, &call.key);
-                T::from_document(&secure.keyring.open(&binding, stored)?)
+                T::from_document(&Zeroizing::new(secure.keyring.open(&binding, stored)?))
             }
             None => T::from_document(stored),
         }

@@ -4,16 +4,9 @@
 //! microseconds since 1970. Read are the extended forms (`2024-01-15T12:30:00.5+02:00`, any one character between date and
 //! time, a trailing `Z`); Python 3.11 also reads basic forms and week dates, which nothing in the family writes: those are
 //! refused here.
-//!
-//! In serde they are the family's sentinel maps, so that a field of a struct may be a [`DateTime`] and Python finds a
-//! `datetime` in it.
 
 use std::fmt;
 use std::str::FromStr;
-
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::ser::SerializeStruct;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::Malformed;
 
@@ -295,61 +288,6 @@ impl Left<'_> {
         self.0 = rest;
         let number = |sum: u32, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'));
         if digits.is_empty() { None } else { digits.iter().try_fold(0, number) }
-    }
-}
-
-/// The family's map for one of the three: which key says that it is one.
-pub(super) const DATETIME: &str = "__datetime__";
-pub(super) const DATE: &str = "__date__";
-pub(super) const TIME: &str = "__time__";
-
-macro_rules! in_serde {
-    ($type:ident, $sentinel:expr) => {
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                let mut map = serializer.serialize_struct(stringify!($type), 2)?;
-                map.serialize_field($sentinel, &true)?;
-                map.serialize_field("value", &self.to_string())?;
-                map.end()
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = deserializer.deserialize_map(Sentinel($sentinel))?;
-                text.parse().map_err(D::Error::custom)
-            }
-        }
-    };
-}
-
-in_serde!(DateTime, DATETIME);
-in_serde!(Date, DATE);
-in_serde!(Time, TIME);
-
-/// Reads a sentinel map, in any order and with any company, and gives its text.
-struct Sentinel(&'static str);
-
-impl<'de> Visitor<'de> for Sentinel {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a map with {} and value", self.0)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<String, A::Error> {
-        let (mut says, mut value) = (false, None);
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                key if key == self.0 => says = map.next_value()?,
-                "value" => value = Some(map.next_value()?),
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        match value {
-            Some(text) if says => Ok(text),
-            _ => Err(A::Error::custom(Malformed::Date)),
-        }
     }
 }
 

@@ -5,9 +5,9 @@
 //! arguments also folds 2.0 into 2, moments into numbers, and sets into sorted lists.
 
 use super::argument::{Argument, uuid_text};
-use super::calendar::{DATE, DATETIME, TIME};
 use super::error::InteropError;
 use super::pack;
+use super::sentinel::{self, DATE, DATETIME, TIME};
 use super::value::InteropValue;
 use super::{MAX_DEPTH, read};
 
@@ -146,21 +146,12 @@ fn write_value(out: &mut Vec<u8>, value: &InteropValue, depth: usize) -> Result<
                 write_value(out, value, depth + 1)?;
             }
         }
-        InteropValue::DateTime(moment) => sentinel(out, DATETIME, &moment.to_string()),
-        InteropValue::Date(date) => sentinel(out, DATE, &date.to_string()),
-        InteropValue::Time(time) => sentinel(out, TIME, &time.to_string()),
+        InteropValue::DateTime(moment) => sentinel::write(out, DATETIME, &moment.to_string()),
+        InteropValue::Date(date) => sentinel::write(out, DATE, &date.to_string()),
+        InteropValue::Time(time) => sentinel::write(out, TIME, &time.to_string()),
         InteropValue::Ext(..) => return refuse("extensions are read, never written"),
     }
     Ok(())
-}
-
-/// The sentinel comes before `value` in the sorted order too.
-pub(super) fn sentinel(out: &mut Vec<u8>, name: &str, text: &str) {
-    pack::map(out, 2);
-    pack::str(out, name);
-    pack::bool(out, true);
-    pack::str(out, "value");
-    pack::str(out, text);
 }
 
 pub(super) const OUT_OF_RANGE: &str = "it is outside -2^63 to 2^64-1";

@@ -31,6 +31,7 @@ mod pack;
 mod read;
 mod registry;
 mod seal;
+mod sentinel;
 mod standard;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use super::MAX_DEPTH;
-use super::calendar::{DATE, DATETIME, TIME};
 use super::error::Malformed;
+use super::sentinel::{DATE, DATETIME, TIME};
 use super::unpack::{Reader, Token};
 use super::value::InteropValue;
 

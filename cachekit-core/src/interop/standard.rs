@@ -6,14 +6,14 @@
 
 use super::MAX_DEPTH;
 use super::bytestorage::{FORMAT_MSGPACK, read_envelope, write_envelope};
-use super::calendar::{DATE, DATETIME, TIME};
-use super::canonical::{OUT_OF_RANGE, sentinel};
+use super::canonical::OUT_OF_RANGE;
 use super::error::{InteropError, KeyringError};
 use super::frame::{Frame, FrameEncryption, FrameHeader};
 use super::keyring::Keyring;
 use super::pack;
 use super::read::{Dialect, read};
 use super::seal::Binding;
+use super::sentinel::{self, DATE, DATETIME, TIME};
 use super::value::InteropValue;
 
 /// Up to this size a payload that happens to be an envelope is taken for one.
@@ -137,9 +137,9 @@ fn write(out: &mut Vec<u8>, value: &InteropValue, depth: usize) -> Result<(), In
                 write(out, value, depth + 1)?;
             }
         }
-        InteropValue::DateTime(moment) => sentinel(out, DATETIME, &moment.to_string()),
-        InteropValue::Date(date) => sentinel(out, DATE, &date.to_string()),
-        InteropValue::Time(time) => sentinel(out, TIME, &time.to_string()),
+        InteropValue::DateTime(moment) => sentinel::write(out, DATETIME, &moment.to_string()),
+        InteropValue::Date(date) => sentinel::write(out, DATE, &date.to_string()),
+        InteropValue::Time(time) => sentinel::write(out, TIME, &time.to_string()),
         InteropValue::Ext(..) => return refuse("extensions are read, never written"),
     }
     Ok(())

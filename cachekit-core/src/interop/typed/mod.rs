@@ -16,9 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::MAX_DEPTH;
-use super::calendar::{DATE, DATETIME, TIME};
 use super::error::{InteropError, Malformed};
 use super::read::{self, Dialect};
+use super::sentinel::{DATE, DATETIME, TIME};
 use super::unpack::Reader;
 
 /// Deepest nesting of a typed value: what cachekit-rs reads; Python reads 1024.
