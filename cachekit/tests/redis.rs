@@ -134,6 +134,26 @@ fn every_variable_of_redis_reaches_a_server() {
 }
 
 #[test]
+fn what_others_write_is_seen_at_once_unless_the_environment_says_otherwise() {
+    let server = Redis::start();
+    let url = server.url();
+    let open = |listen: &str| {
+        let variables = [("CACHEKIT_REDIS_URL", url.as_str()), ("CACHEKIT_INVALIDATION_LISTENER_ENABLED", listen)];
+        cachekit::open(&from(&variables)).unwrap().blocking()
+    };
+    let (follows, does_not, writer) = (open("true"), open("false"), open("false"));
+    let value = |cache: &cachekit::blocking::BlockingCache| *cache.get::<u32>("k").unwrap().unwrap();
+    writer.set("k", &1_u32).unwrap();
+    until("it is told of changes", || value(&follows) == 1 && follows.cache().is_coherent());
+    assert_eq!((value(&follows), value(&does_not)), (1, 1));
+    writer.set("k", &2_u32).unwrap();
+    let seen = until("the change is seen", || value(&follows) == 2);
+    println!("seen after {seen:?}");
+    assert!(seen < Duration::from_secs(20), "before L1's own cap of 30 s");
+    assert_eq!((value(&does_not), does_not.cache().is_coherent()), (1, false), "L1 keeps what it has, up to its cap");
+}
+
+#[test]
 fn the_same_program_changes_its_store_by_its_file_alone() {
     let server = Redis::start();
     let dir = tempfile::tempdir().unwrap();

@@ -402,6 +402,7 @@ impl Config {
             .compression(self.compression.value)
             .max_value(self.max_value.value)
             .l1_ttl_cap(self.l1_ttl_cap.value)
+            .coherence(self.l1_coherence.value)
             .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
         if let Some(ttl) = self.ttl.value {
             builder = builder.default_ttl(ttl);
