@@ -33,6 +33,8 @@ const BLOCKING_THREADS: usize = 16;
 const BLOCKING_QUEUED: usize = 1000;
 /// Bound of everything a plugin returns that is no value: health report, cursor.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
+/// What values of other writers may have beyond the limit of the backend's own.
+const MAX_BEYOND: u64 = 4 << 10;
 
 /// What a call needs of an instance, shared so that it outlives every call.
 pub(crate) struct Inner {
@@ -60,8 +62,14 @@ impl Inner {
     pub(crate) fn max_bytes(&self, operation: Operation) -> u64 {
         match operation {
             Operation::Health | Operation::Scan => MAX_TEXT_BYTES,
-            _ => self.limits.max_value,
+            _ => self.max_value_read(),
         }
+    }
+
+    /// Largest value that may come back: what other writers of the same store get in can be a little more than what the
+    /// backend promises to take, because a store counts key and header too.
+    fn max_value_read(&self) -> u64 {
+        self.limits.max_value.saturating_add(MAX_BEYOND)
     }
 
     fn quarantined(&self, operation: Operation) -> Option<BackendError> {
@@ -280,7 +288,7 @@ impl Batch for Instance {
         let items = Items::batch(keys.iter().map(|key| (key.as_bytes(), None)));
         let request = Request::new(Operation::GetMany, abi::CK_OP_GET_MANY, &[], cx).items(items);
         self.call(request, cx, |inner, outcome| {
-            let answers = outcome.items.answers(Operation::Get, inner.limits.max_value, |status, bytes| {
+            let answers = outcome.items.answers(Operation::Get, inner.max_value_read(), |status, bytes| {
                 Ok((status == CK_OK).then_some(bytes))
             });
             Ok(inner.judge_each(answers))
