@@ -12,6 +12,7 @@ pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod redis;
+pub mod serve;
 
 use std::path::{Path, PathBuf};
 

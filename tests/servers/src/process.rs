@@ -38,7 +38,8 @@ impl Process {
                 "{program} is missing: `apt-get install {package}`, or `cargo xtask test`, which installs what it may"
             )
         });
-        let log = dir.join(format!("{program}.log"));
+        let name = found.file_name().map_or(program.into(), |name| name.to_string_lossy());
+        let log = dir.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).expect("the directory is ours");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(found).args(arguments);
@@ -137,6 +138,9 @@ pub(crate) fn on_a_free_port<T>(what: &str, mut start: impl FnMut(u16) -> Result
 }
 
 fn find(program: &str) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(program.into());
+    }
     let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
