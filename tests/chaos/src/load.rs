@@ -39,8 +39,8 @@ pub struct Tally {
     pub done: u64,
     /// Dropped.
     pub cancelled: u64,
-    /// Failed, by reason.
-    pub failed: BTreeMap<Failed, u64>,
+    /// Failed, by class: how many, and what the first one said.
+    pub failed: BTreeMap<&'static str, (u64, String)>,
     /// How far the slowest went beyond its deadline.
     pub overrun: Duration,
 }
@@ -48,23 +48,28 @@ pub struct Tally {
 impl Tally {
     /// All operations.
     pub fn all(&self) -> u64 {
-        self.done + self.cancelled + self.failed.values().sum::<u64>()
+        self.done + self.cancelled + self.errors()
+    }
+
+    /// Operations that failed.
+    pub fn errors(&self) -> u64 {
+        self.failed.values().map(|(count, _)| count).sum()
     }
 
     fn add(&mut self, other: &Self) {
         self.done += other.done;
         self.cancelled += other.cancelled;
-        for (reason, count) in &other.failed {
-            *self.failed.entry(*reason).or_default() += count;
+        for (kind, (count, said)) in &other.failed {
+            self.failed.entry(kind).or_insert_with(|| (0, said.clone())).0 += count;
         }
         self.overrun = self.overrun.max(other.overrun);
     }
 
-    fn count(&mut self, outcome: Option<Result<(), Failed>>) {
+    fn count(&mut self, outcome: &Option<Result<(), Failed>>) {
         match outcome {
             None => self.cancelled += 1,
             Some(Ok(())) => self.done += 1,
-            Some(Err(reason)) => *self.failed.entry(reason).or_default() += 1,
+            Some(Err(failed)) => self.failed.entry(failed.kind).or_insert_with(|| (0, failed.said.clone())).0 += 1,
         }
     }
 }
@@ -89,7 +94,8 @@ pub async fn run(
                 match outcome {
                     // A store that never waits would keep the other tasks, and the clock, from running.
                     Some(Ok(())) => tokio::task::yield_now().await,
-                    None | Some(Err(Failed::TIMEOUT)) => drop(given_up.fetch_add(1, Ordering::Relaxed)),
+                    None => drop(given_up.fetch_add(1, Ordering::Relaxed)),
+                    Some(Err(failed)) if failed.is_late() => drop(given_up.fetch_add(1, Ordering::Relaxed)),
                     // A store that is away refuses at once; without a pause that would be most of the run.
                     Some(Err(_)) => tokio::time::sleep(Duration::from_micros(random.below(20_000))).await,
                 }
@@ -156,7 +162,7 @@ async fn one(
         }
     };
     tally.overrun = tally.overrun.max(began.elapsed().saturating_sub(within));
-    tally.count(outcome);
+    tally.count(&outcome);
     outcome
 }
 

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! `cargo xtask chaos`: the long faults, with progress and figures.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,9 @@ struct Arguments {
     /// Repeats the choices of a run.
     #[arg(long)]
     seed: Option<u64>,
+    /// The program `cachekit`, for the stories about it.
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
     /// Says which stories there are.
     #[arg(long)]
     list: bool,
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         seed: arguments.seed.unwrap_or(now.as_nanos() as u64 >> 10),
         size: if arguments.quick { Size::QUICK } else { Size::FULL },
         progress: true,
+        program: arguments.program.as_deref(),
     };
     eprintln!("seed {}", run.seed);
     let asked =

@@ -74,10 +74,11 @@ impl Report {
         self.fact("operations", tally.all());
         self.fact("done", tally.done);
         self.fact("cancelled", tally.cancelled);
-        for (reason, count) in &tally.failed {
+        for (kind, (count, said)) in &tally.failed {
             // Whoever reads the class acts on it: an outage that is told as a wrong setting is never tried again.
-            self.holds(OUTAGES.contains(&reason.0), || format!("an outage was told as {}, {count} times", reason.0));
-            self.fact(&format!("failed_{}", reason.0), *count);
+            self.holds(OUTAGES.contains(kind), || format!("an outage was told as {kind}, {count} times: {said}"));
+            self.fact(&format!("failed_{kind}"), *count);
+            self.fact(&format!("failed_{kind}_first"), said.clone());
         }
         self.time("overrun_max", tally.overrun);
         self.holds(tally.done > 0, || "no operation ended as it should".to_owned());

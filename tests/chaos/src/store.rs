@@ -4,21 +4,29 @@
 //! (a reply of Redis carries neither key nor checksum), so under garbled and duplicated replies the cache is asked, whose
 //! envelope carries both.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit_core::cache::SetOptions;
 use cachekit_core::{Cache, Error};
-use cachekit_plugin::{Backend, Cx, Key, Kind, Ttl};
+use cachekit_plugin::{Backend, BackendError, Cx, Key, Kind, Ttl};
 
 /// Why an operation failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Failed(pub &'static str);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The class that machines act on.
+    pub kind: &'static str,
+    /// The words for people.
+    pub said: String,
+}
 
 impl Failed {
-    /// The deadline passed.
-    pub const TIMEOUT: Self = Self(Kind::Timeout.as_str());
+    /// Whether the deadline passed.
+    pub fn is_late(&self) -> bool {
+        self.kind == Kind::Timeout.as_str()
+    }
 }
 
 /// A result of an operation.
@@ -53,7 +61,7 @@ impl Store {
         match self {
             Self::Backend(backend) => {
                 let (cx, name) = (Cx::within(within), name(key));
-                backend.get(Key::from_wire(name.as_bytes()), &cx).await.map_err(|error| failed(error.kind()))
+                backend.get(Key::from_wire(name.as_bytes()), &cx).await.map_err(|error| failed(&error))
             }
             Self::Cache(cache) => cache.get_bytes(&name(key)).await.map_err(|error| of_cache(&error)),
         }
@@ -67,7 +75,7 @@ impl Store {
                 let (cx, name) = (Cx::within(within), name(key));
                 let ttl = Ttl::from_ms(minute.as_millis() as u64).unwrap_or(Ttl::Never);
                 let set = backend.set(Key::from_wire(name.as_bytes()), Bytes::from(value), ttl, &cx);
-                set.await.map_err(|error| failed(error.kind()))
+                set.await.map_err(|error| failed(&error))
             }
             Self::Cache(cache) => {
                 let options = SetOptions::default().with_ttl(minute);
@@ -82,7 +90,7 @@ impl Store {
             Self::Backend(backend) => {
                 let (cx, name) = (Cx::within(within), name(key));
                 let delete = backend.delete(Key::from_wire(name.as_bytes()), &cx);
-                delete.await.map(drop).map_err(|error| failed(error.kind()))
+                delete.await.map(drop).map_err(|error| failed(&error))
             }
             Self::Cache(cache) => cache.delete(&name(key)).await.map(drop).map_err(|error| of_cache(&error)),
         }
@@ -95,19 +103,26 @@ impl Store {
         let cx = Cx::within(within);
         let names: Vec<String> = keys.iter().map(|key| name(*key)).collect();
         let keys: Vec<Key<'_>> = names.iter().map(|name| Key::from_wire(name.as_bytes())).collect();
-        let answers = batch.get_many(&keys, &cx).await.map_err(|error| failed(error.kind()))?;
+        let answers = batch.get_many(&keys, &cx).await.map_err(|error| failed(&error))?;
         Ok(answers.into_iter().map(Result::ok).collect())
     }
 }
 
-fn failed(kind: Kind) -> Failed {
-    Failed(kind.as_str())
+fn failed(error: &BackendError) -> Failed {
+    // With its causes: "the exchange failed" alone says nothing.
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        said = format!("{said}: {next}");
+        cause = next.source();
+    }
+    Failed { kind: error.kind().as_str(), said }
 }
 
 fn of_cache(error: &Error) -> Failed {
     match error {
-        Error::Backend(error) => failed(error.kind()),
-        Error::Refused(_) => Failed("refused"),
-        _ => Failed("other"),
+        Error::Backend(error) => failed(error),
+        Error::Refused(refusal) => Failed { kind: "refused", said: refusal.to_string() },
+        other => Failed { kind: "other", said: other.to_string() },
     }
 }

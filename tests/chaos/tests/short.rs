@@ -14,7 +14,8 @@ use cachekit_conformance::{Fault, Faulty, Memory};
 
 fn tell(name: &str) {
     let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
-    let report = (scenario.tell)(&Run { seed: 20, size: Size::QUICK, progress: false });
+    let program = cachekit_e2e::artifacts::program();
+    let report = (scenario.tell)(&Run { seed: 20, size: Size::QUICK, progress: false, program: Some(program) });
     println!("{report}");
     assert!(report.is_ok(), "{report}");
 }
@@ -57,6 +58,16 @@ fn a_sentinel_fails_over() {
 #[test]
 fn a_cluster_moves_its_slots() {
     tell("cluster-reshard");
+}
+
+#[test]
+fn a_silent_connection_serves_nothing_old_as_coherent() {
+    tell("watch-black-hole");
+}
+
+#[test]
+fn a_server_stands_256_clients() {
+    tell("serve-256-clients");
 }
 
 fn wrong_values(backend: impl cachekit_plugin::Backend, cancelled: u64) -> (u64, Vec<String>) {

@@ -18,33 +18,33 @@ use crate::store::Store;
 use crate::weather::{Climate, Weather};
 
 /// Redis by itself.
-pub fn redis(run: &Run) -> Report {
+pub fn redis(run: &Run<'_>) -> Report {
     let server = Redis::start();
     tell("redis-cancelled", run, &server.addr(), |address| super::redis(&format!("redis://{address}")), Climate::Rough)
 }
 
 /// Memcached by itself.
-pub fn memcached(run: &Run) -> Report {
+pub fn memcached(run: &Run<'_>) -> Report {
     let server = Memcached::start();
     tell("memcached-cancelled", run, &server.addr(), super::memcached, Climate::Rough)
 }
 
 /// A cache in front of Redis. A reply of Redis says neither whose it is nor whether it is whole, so under changed and
 /// doubled replies a client may well return what is not true; the cache must not.
-pub fn redis_garbled(run: &Run) -> Report {
+pub fn redis_garbled(run: &Run<'_>) -> Report {
     let server = Redis::start();
     tell("redis-garbled", run, &server.addr(), |address| super::redis(&format!("redis://{address}")), Climate::Hostile)
 }
 
 /// The same in front of Memcached.
-pub fn memcached_garbled(run: &Run) -> Report {
+pub fn memcached_garbled(run: &Run<'_>) -> Report {
     let server = Memcached::start();
     tell("memcached-garbled", run, &server.addr(), super::memcached, Climate::Hostile)
 }
 
 fn tell(
     name: &'static str,
-    run: &Run,
+    run: &Run<'_>,
     upstream: &str,
     open: impl Fn(&str) -> Arc<dyn Backend>,
     climate: Climate,

@@ -15,7 +15,7 @@ use crate::report::Report;
 use crate::store::Store;
 
 /// One failover.
-pub fn sentinel(run: &Run) -> Report {
+pub fn sentinel(run: &Run<'_>) -> Report {
     let name = "sentinel-failover";
     let group = Sentinel::start();
     let runtime = runtime();

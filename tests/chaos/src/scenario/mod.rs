@@ -4,7 +4,10 @@ pub mod cancelled;
 pub mod failover;
 pub mod reshard;
 pub mod restarts;
+pub mod serve;
+pub mod silent;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,24 +30,28 @@ pub struct Size {
     pub restarts: u32,
     /// How often slots move.
     pub moves: u32,
+    /// How long a server stands its clients.
+    pub serving: Duration,
 }
 
 impl Size {
     /// What a release has to stand.
-    pub const FULL: Self = Self { given_up: 100_000, restarts: 20, moves: 4 };
+    pub const FULL: Self = Self { given_up: 100_000, restarts: 20, moves: 4, serving: Duration::from_secs(60) };
     /// What every test run has time for.
-    pub const QUICK: Self = Self { given_up: 3_000, restarts: 2, moves: 1 };
+    pub const QUICK: Self = Self { given_up: 3_000, restarts: 2, moves: 1, serving: Duration::from_secs(5) };
 }
 
 /// One telling.
 #[derive(Debug, Clone, Copy)]
-pub struct Run {
+pub struct Run<'a> {
     /// Of all choices.
     pub seed: u64,
     /// How long.
     pub size: Size,
     /// Whether to say on stderr how far it is.
     pub progress: bool,
+    /// The program `cachekit`, for the stories about it.
+    pub program: Option<&'a Path>,
 }
 
 /// A story.
@@ -55,7 +62,7 @@ pub struct Scenario {
     /// What it is about.
     pub about: &'static str,
     /// Tells it.
-    pub tell: fn(&Run) -> Report,
+    pub tell: fn(&Run<'_>) -> Report,
 }
 
 /// All of them.
@@ -82,6 +89,16 @@ pub const ALL: &[Scenario] = &[
         name: "sentinel-failover",
         about: "the primary dies under load, and its replica takes its place",
         tell: failover::sentinel,
+    },
+    Scenario {
+        name: "watch-black-hole",
+        about: "a cache that follows another writer loses its connection without a word",
+        tell: silent::watch,
+    },
+    Scenario {
+        name: "serve-256-clients",
+        about: "cachekit serve over Redis, behind TLS, under 256 clients that never pause",
+        tell: serve::many_clients,
     },
     Scenario { name: "cluster-reshard", about: "slots move between nodes under load", tell: reshard::cluster },
 ];
@@ -122,7 +139,7 @@ impl Background {
     fn begin(
         runtime: &Runtime,
         name: &'static str,
-        story: &Run,
+        story: &Run<'_>,
         store: &Store,
         checker: &Arc<Checker>,
         plan: Plan,
@@ -184,7 +201,7 @@ async fn all_is_well(store: &Store, checker: &Checker, report: &mut Report) {
         let (writing, value) = checker.set(key, 300);
         match store.set(key, value, patience).await {
             Ok(()) => writing.done(),
-            Err(reason) => return report.wrong(format!("after the fault, set of key {key}: {reason:?}")),
+            Err(reason) => return report.wrong(format!("after the fault, set of key {key}: {}", reason.said)),
         }
         let reading = checker.read(key);
         match store.get(key, patience).await {
@@ -192,7 +209,7 @@ async fn all_is_well(store: &Store, checker: &Checker, report: &mut Report) {
                 lost += u64::from(found.is_none());
                 reading.returned(found.as_deref());
             }
-            Err(reason) => return report.wrong(format!("after the fault, get of key {key}: {reason:?}")),
+            Err(reason) => return report.wrong(format!("after the fault, get of key {key}: {}", reason.said)),
         }
     }
     report.holds(lost == 0, || format!("after the fault, {lost} keys were lost"));

@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::store::Store;
 
 /// A quarter of a node's slots moves on, several times.
-pub fn cluster(run: &Run) -> Report {
+pub fn cluster(run: &Run<'_>) -> Report {
     let name = "cluster-reshard";
     let cluster = Cluster::start();
     let runtime = runtime();

@@ -14,18 +14,18 @@ use crate::report::Report;
 use crate::store::Store;
 
 /// Redis.
-pub fn redis(run: &Run) -> Report {
+pub fn redis(run: &Run<'_>) -> Report {
     let server = Redis::start();
     tell("redis-restarts", run, || super::redis(&server.url()), || server.restart())
 }
 
 /// Memcached.
-pub fn memcached(run: &Run) -> Report {
+pub fn memcached(run: &Run<'_>) -> Report {
     let server = Memcached::start();
     tell("memcached-restarts", run, || super::memcached(&server.addr()), || server.restart())
 }
 
-fn tell(name: &'static str, run: &Run, open: impl Fn() -> Arc<dyn Backend>, restart: impl Fn()) -> Report {
+fn tell(name: &'static str, run: &Run<'_>, open: impl Fn() -> Arc<dyn Backend>, restart: impl Fn()) -> Report {
     let runtime = runtime();
     let _entered = runtime.enter();
     let store = Store::Backend(open());
