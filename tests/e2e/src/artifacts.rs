@@ -1,6 +1,7 @@
 //! Libraries, built once per test process by whoever would build them: cargo, another compiler, `cc`, `make`. Where they
 //! end up is read from cargo's messages.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,21 +11,56 @@ use serde_json::Value as Json;
 
 use crate::{Place, output, root};
 
+/// What is built from the workspace.
+struct Workspace {
+    program: PathBuf,
+    libraries: HashMap<&'static str, PathBuf>,
+}
+
+/// Our backends, by the names of their libraries.
+const BACKENDS: [&str; 4] =
+    ["cachekit_backend_cachekitio", "cachekit_backend_file", "cachekit_backend_memcached", "cachekit_backend_redis"];
+
+/// All of them in one go: apart, each would compile its dependencies with features of its own.
+fn workspace() -> &'static Workspace {
+    static BUILT: OnceLock<Workspace> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = cargo();
+        own(build.args(["build", "-p", "cachekit-cli"]));
+        for backend in BACKENDS {
+            build.args(["-p", &backend.replace('_', "-")]);
+        }
+        let messages: Vec<Json> = messages(&mut build).collect();
+        let program = messages.iter().filter_map(|message| message["executable"].as_str()).next_back();
+        let program = program.unwrap_or_else(|| panic!("{build:?} made no program")).into();
+        let libraries = BACKENDS.map(|name| (name, library(&messages, name)));
+        Workspace { program, libraries: libraries.into() }
+    })
+}
+
 /// Our File backend as a library.
 pub fn file_plugin() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| cdylib(own(cargo().args(["build", "-p", "cachekit-backend-file"])), "cachekit_backend_file"))
+    &workspace().libraries["cachekit_backend_file"]
+}
+
+/// Our Redis backend as a library.
+pub fn redis_plugin() -> &'static Path {
+    &workspace().libraries["cachekit_backend_redis"]
+}
+
+/// Our Memcached backend as a library.
+pub fn memcached_plugin() -> &'static Path {
+    &workspace().libraries["cachekit_backend_memcached"]
+}
+
+/// Our cachekit.io backend as a library.
+pub fn cachekitio_plugin() -> &'static Path {
+    &workspace().libraries["cachekit_backend_cachekitio"]
 }
 
 /// The command-line program.
 pub fn program() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut build = cargo();
-        own(build.args(["build", "-p", "cachekit-cli"]));
-        let executables = messages(&mut build).filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-        executables.last().unwrap_or_else(|| panic!("{build:?} made no program"))
-    })
+    &workspace().program
 }
 
 /// The plugin that misbehaves as its options say.
@@ -164,12 +200,18 @@ fn target(name: &str) -> PathBuf {
 
 /// Builds and returns the library of the target `name`.
 fn cdylib(build: &mut Command, name: &str) -> PathBuf {
-    messages(build)
+    library(&messages(build).collect::<Vec<_>>(), name)
+}
+
+/// The library of the target `name` among what was built.
+fn library(messages: &[Json], name: &str) -> PathBuf {
+    messages
+        .iter()
         .filter(|message| message["target"]["name"] == name)
         .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
         .filter_map(|file| file.as_str().map(PathBuf::from))
         .find(|file| file.extension().is_some_and(|extension| extension == "so"))
-        .unwrap_or_else(|| panic!("{build:?} made no library {name}"))
+        .unwrap_or_else(|| panic!("no library {name} was made"))
         .canonicalize()
         .expect("it was just built")
 }

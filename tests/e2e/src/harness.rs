@@ -13,13 +13,29 @@ pub struct Loaded {
     plugin: Plugin,
     options: Json,
     isolated: Options,
+    unreachable: Option<Json>,
+    services: HostServices,
     shares_one_store: bool,
 }
 
 impl Loaded {
     /// Every instance opens with `options`; isolated ones with what `isolated` makes.
     pub fn new(plugin: Plugin, options: Json, isolated: Options) -> Self {
-        Self { plugin, options, isolated, shares_one_store: true }
+        Self { plugin, options, isolated, unreachable: None, services: HostServices::none(), shares_one_store: true }
+    }
+
+    /// What the host offers.
+    #[must_use]
+    pub fn with_services(mut self, services: HostServices) -> Self {
+        self.services = services;
+        self
+    }
+
+    /// Options that lead to a store that cannot be reached.
+    #[must_use]
+    pub fn with_unreachable(mut self, options: Json) -> Self {
+        self.unreachable = Some(options);
+        self
     }
 
     /// The store lives inside its instance.
@@ -30,7 +46,7 @@ impl Loaded {
     }
 
     fn open_with(&self, json: &[u8]) -> Opened {
-        self.plugin.create(json, HostServices::none()).map_err(backend_error)
+        self.plugin.create(json, self.services.clone()).map_err(backend_error)
     }
 }
 
@@ -53,6 +69,10 @@ impl Harness for Loaded {
 
     fn open_isolated(&self) -> Option<Opened> {
         Some(self.open_with((self.isolated)().to_string().as_bytes()))
+    }
+
+    fn open_unreachable(&self) -> Option<Opened> {
+        self.unreachable.as_ref().map(|options| self.open_with(options.to_string().as_bytes()))
     }
 
     fn open_with_options(&self, json: &[u8]) -> Option<Opened> {

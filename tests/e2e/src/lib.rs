@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod harness;
+pub mod stores;
 pub mod values;
 
 use std::fs::Permissions;

@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cachekit_backend_file::FileBackend;
 use cachekit_conformance::{ByOptions, Harness, Report, run_all};
 use cachekit_e2e::harness::Loaded;
+use cachekit_e2e::stores::{self, Served};
 use cachekit_e2e::{Place, artifacts};
 use cachekit_host::{Plugin, Policy};
+use cachekit_serve::KeyRule;
+use cachekit_test_servers::memcached::Memcached;
+use cachekit_test_servers::redis::Redis;
 use serde_json::{Value as Json, json};
 
 fn all_pass(name: &str, harness: impl Harness) {
@@ -59,6 +63,58 @@ fn the_file_backend_built_by_another_compiler() {
     let plugin = Plugin::open(library, &Policy::default()).unwrap();
     assert!(plugin.layouts_checked(), "a Rust plugin brings its layouts whatever built it");
     all_pass("file, another compiler", loaded(library, &Policy::default(), &place));
+}
+
+/// A prefix of its own for each instance that asks for a store of its own.
+fn prefixes(options: &Json) -> impl Fn() -> Json + Send + Sync + 'static + use<> {
+    let (options, next) = (options.clone(), AtomicU32::new(0));
+    move || {
+        let mut options = options.clone();
+        options["key_prefix"] = json!(format!("apart-{}:", next.fetch_add(1, Ordering::Relaxed)));
+        options
+    }
+}
+
+/// Both forms of a library that reaches its store over the network, each over the same server.
+fn networked_pass(name: &str, library: &Path, options: &Json, unreachable: &Json) {
+    for (form, blocking) in [("loaded", false), ("loaded, blocking", true)] {
+        let plugin = Plugin::open(library, &Policy::default().with_prefer_blocking(blocking)).unwrap();
+        let harness = Loaded::new(plugin, options.clone(), Box::new(prefixes(options)));
+        all_pass(&format!("{name}, {form}"), harness.with_unreachable(unreachable.clone()));
+    }
+}
+
+#[test]
+fn the_redis_backend_loaded() {
+    let server = Redis::start();
+    let unreachable = json!({ "url": "redis://127.0.0.1:1", "socket_connect_timeout": 0.2 });
+    networked_pass("redis", artifacts::redis_plugin(), &json!({ "url": server.url() }), &unreachable);
+}
+
+#[test]
+fn the_memcached_backend_loaded() {
+    let servers = Memcached::three();
+    let addresses: Vec<String> = servers.iter().map(Memcached::addr).collect();
+    let unreachable = json!({ "servers": ["127.0.0.1:1"], "timeout": 0.2, "connect_timeout": 0.2 });
+    networked_pass("memcached", artifacts::memcached_plugin(), &json!({ "servers": addresses }), &unreachable);
+}
+
+#[test]
+fn the_cachekit_io_backend_loaded_against_a_server_behind_tls() {
+    for (form, blocking) in [("loaded", false), ("loaded, blocking", true)] {
+        let served = Arc::new(Served::start(64, KeyRule::Any));
+        let plugin = Plugin::open(artifacts::cachekitio_plugin(), &Policy::default().with_prefer_blocking(blocking));
+        // A store of one's own is a tenant of one's own.
+        let (shared, next) = (Arc::clone(&served), AtomicU32::new(1));
+        let isolated = move || shared.options(next.fetch_add(1, Ordering::Relaxed) as usize);
+        let mut unreachable = served.options(0);
+        unreachable["api_url"] = json!("https://127.0.0.1:1");
+        let harness = Loaded::new(plugin.unwrap(), served.options(0), Box::new(isolated));
+        all_pass(
+            &format!("cachekitio, {form}"),
+            harness.with_services(stores::secrets()).with_unreachable(unreachable),
+        );
+    }
 }
 
 #[test]
