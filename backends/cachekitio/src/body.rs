@@ -19,8 +19,9 @@ const MAX_RESERVED: u64 = 64 << 10;
 const MAX_JSON: u64 = 16 << 10;
 /// Of an answer whose body is of no interest this much is read, so that its connection can be used again.
 const MAX_DRAINED: u64 = 4 << 10;
-/// For this long. Small bodies arrive with their headers; for another one a new connection is cheaper than the wait.
-const DRAIN_TIME: Duration = Duration::from_millis(20);
+/// For this long: a server that sends head and body apart and leaves TCP_NODELAY off waits up to 40 ms for the
+/// acknowledgement of the head. For a longer wait a new connection is cheaper.
+const DRAIN_TIME: Duration = Duration::from_millis(60);
 
 /// What is wanted of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -65,11 +65,18 @@ async fn lives_are_rounded_up_and_cut_to_what_the_protocol_takes() {
 
 #[tokio::test]
 async fn hits_and_misses_and_refusals_share_one_connection() {
-    let server = Server::plain(|_, number| match number % 4 {
-        0 => reply(200, &[], b"value"),
-        1 => reply(404, &[], b"{\"error\": \"not found\"}"),
-        2 => reply(500, &[], b"<html>sorry</html>"),
-        _ => reply(204, &[], b""),
+    let server = Server::plain(|_, number| {
+        let mut answer = match number % 4 {
+            0 => reply(200, &[], b"value"),
+            1 => reply(404, &[], b"{\"error\": \"not found\"}"),
+            2 => reply(500, &[], b"<html>sorry</html>"),
+            _ => reply(204, &[], b""),
+        };
+        // The last bytes come on their own, as from a server that writes head and body apart.
+        let Step::Send(bytes) = &mut answer[0] else { unreachable!() };
+        let last = bytes.split_off(bytes.len() - 3);
+        answer.extend([Step::Wait(Duration::from_millis(3)), Step::Send(last)]);
+        answer
     })
     .await;
     let backend = stub::open(&stub::plain(server.port()));

@@ -1,4 +1,4 @@
-//! The conformance table against a real server of the protocol, `cachekit serve`, over real TLS.
+//! A `cachekit serve` of the test's own over real TLS, and the ways to it.
 
 use std::future::Future;
 use std::num::NonZeroU64;
@@ -6,10 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use cachekit_backend_cachekitio::CachekitIoBackend;
-use cachekit_conformance::{Harness, Memory, Opened, run_all};
+use cachekit_conformance::{Harness, Memory, Opened};
 use cachekit_plugin::open::Services;
 use cachekit_plugin::{
     Backend, BackendError, Bytes, Cx, Dated, Expiry, Freshness, Fut, Health, HostServices, Key, Limits, Locks,
@@ -38,16 +37,16 @@ impl Services for Secrets {
 }
 
 /// A server, and the ways to it.
-struct Served {
-    runtime: Runtime,
+pub(crate) struct Served {
+    pub(crate) runtime: Runtime,
     authority: Authority,
-    port: u16,
+    pub(crate) port: u16,
     next: AtomicUsize,
     _server: Server,
 }
 
 impl Served {
-    fn start(rule: KeyRule) -> Self {
+    pub(crate) fn start(rule: KeyRule) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let authority = Authority::new();
         let identity = authority.server(&["127.0.0.1"]);
@@ -63,14 +62,24 @@ impl Served {
     }
 
     fn options(&self, tenant: usize) -> Json {
+        self.options_at(self.port, tenant)
+    }
+
+    /// The same server behind another port.
+    fn options_at(&self, port: u16, tenant: usize) -> Json {
         json!({
-            "url": format!("cachekitio://127.0.0.1:{}", self.port),
+            "url": format!("cachekitio://127.0.0.1:{port}"),
             "api_key": { "$secret": api_key(tenant) },
             "ca_file": self.authority.ca(),
             "allow_private_host": true,
             // Below what the store behind the server takes.
             "max_value": 4 << 20,
         })
+    }
+
+    /// Opens the shared store behind another port.
+    pub(crate) fn open_at(&self, port: u16) -> Opened {
+        self.open_json(self.options_at(port, 0).to_string().as_bytes())
     }
 
     fn open_json(&self, json: &[u8]) -> Opened {
@@ -91,9 +100,7 @@ impl Harness for Served {
 
     fn open_unreachable(&self) -> Option<Opened> {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut options = self.options(0);
-        options["url"] = json!(format!("cachekitio://127.0.0.1:{nobody}"));
-        Some(self.open_json(options.to_string().as_bytes()))
+        Some(self.open_at(nobody))
     }
 
     fn open_with_options(&self, json: &[u8]) -> Option<Opened> {
@@ -192,47 +199,4 @@ impl Freshness for OnRuntime {
     ) -> Fut<'a, ()> {
         self.entered(self.backend.set_stale(key, value, ttl, stale_ms, cx))
     }
-}
-
-#[test]
-fn the_conformance_table_holds_over_a_real_server() {
-    let report = run_all(Arc::new(Served::start(KeyRule::Any)), |_| true);
-    let not_asked: Vec<&str> =
-        report.cases.iter().filter(|case| case.skipped_because.is_some()).map(|case| &*case.name).collect();
-    println!(
-        "cachekitio over cachekit serve: {} passed, {} failed; not asked: {not_asked:?}",
-        report.passed, report.failed
-    );
-    assert!(report.is_ok(), "{report}");
-}
-
-/// What the engine makes of keys and namespaces goes to a server with the service's own alphabet.
-#[test]
-fn keys_of_this_project_are_taken_by_the_services_own_alphabet() {
-    let served = Served::start(KeyRule::CachekitIo);
-    let backend = served.open().unwrap();
-    let keys: Vec<Vec<u8>> = [
-        &b"ck:app:plain"[..],
-        b"ck:app:user@example.org",
-        b"ck:app:a/b?c#d%20e",
-        b"ck:app:..",
-        b"ck:app:#0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-        &[b"ck:".as_slice(), &[b'@'; 397]].concat(),
-        &[b"ck:".as_slice(), &[b'%'; 397]].concat(),
-        b"users:get_user:abc",
-    ]
-    .map(<[u8]>::to_vec)
-    .into();
-    served.runtime.block_on(async {
-        let cx = Cx::within(Duration::from_secs(30));
-        for key in &keys {
-            backend.set(Key::from_wire(key), key.clone().into(), Ttl::Never, &cx).await.unwrap();
-        }
-        for key in &keys {
-            let found = backend.get(Key::from_wire(key), &cx).await.unwrap();
-            assert_eq!(found.as_deref(), Some(&**key));
-        }
-        let foreign = backend.set(Key::from_wire(b"users:a b"), Bytes::new(), Ttl::Never, &cx).await.unwrap_err();
-        assert!(foreign.message().contains("A-Z a-z 0-9"), "{foreign}");
-    });
 }
