@@ -63,6 +63,8 @@ pub(crate) enum Trouble {
     Unsupported(&'static str),
     #[error("{0}")]
     Refused(String),
+    #[error("opened in a parent process; open another one after fork()")]
+    Forked,
     /// We ended the connection, or could not begin one.
     #[error("{0}")]
     Ended(&'static str),
@@ -123,6 +125,7 @@ impl Trouble {
             Self::WrongReply => (Kind::Corrupt, None),
             Self::NoOwner | Self::NoMaster(_) | Self::NotMaster => (Kind::Transient, Some(Retry::After(SOON))),
             Self::Unsupported(_) => (Kind::Unsupported, None),
+            Self::Forked => (Kind::Forked, None),
         }
     }
 

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
@@ -60,6 +60,9 @@ struct Drive {
     over: AtomicBool,
     why: OnceLock<Trouble>,
     task: AtomicWaker,
+    /// Where it was opened. A child made by `fork()` shares the socket and must neither write to it nor let go of it: the
+    /// list of what the system watches is shared as well.
+    process: AtomicU32,
 }
 
 thread_local! {
@@ -119,9 +122,17 @@ impl Drive {
             // Whoever moves it, perhaps this very thread, or else the task finds out that it is over.
             Err(TryLockError::WouldBlock) => None,
         };
+        if self.is_elsewhere() {
+            std::mem::forget(driver);
+            return;
+        }
         // Outside of the lock: dropping it wakes callers.
         drop(driver);
         self.task.wake();
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.process.load(Ordering::Relaxed) != std::process::id()
     }
 }
 
@@ -154,6 +165,7 @@ impl Line {
             over: AtomicBool::new(false),
             why: OnceLock::new(),
             task: AtomicWaker::new(),
+            process: AtomicU32::new(std::process::id()),
         });
         let task = Task(Arc::clone(&drive));
         tokio::spawn(poll_fn(move |cx| {
@@ -235,6 +247,10 @@ impl Line {
         }
         let mut asking = pin!(asking);
         let mut idle = outstanding == 0 && *may_move;
+        // Asked where it can do harm; a request that only waits in a child's own queue is found out with its time.
+        if idle && drive.is_elsewhere() {
+            return Err(Trouble::Forked);
+        }
         let first = poll_fn(|cx| {
             let polled = match std::mem::take(&mut idle) {
                 true => begin(drive, asking.as_mut(), cx),
@@ -249,6 +265,9 @@ impl Line {
             let limit = left.map_or(*patience, |left| left.min(*patience));
             if let Ok(answer) = reactor::timeout(limit, asking.as_mut())?.await {
                 return answer.map_err(failed);
+            }
+            if drive.is_elsewhere() {
+                return Err(Trouble::Forked);
             }
             if traffic.outstanding() > 0 && u128::from(traffic.silent_ms()) >= patience.as_millis() {
                 self.end(Trouble::Silent(*patience));

@@ -87,3 +87,15 @@ fn a_connection_is_over_when_its_runtime_is() {
     drop(runtime);
     assert!(line.is_over());
 }
+
+#[tokio::test]
+async fn a_child_of_the_process_touches_no_socket_of_its_parent() {
+    let (line, mut far) = line(true, Duration::from_secs(60)).await;
+    line.0.drive.process.store(u32::MAX, Ordering::Relaxed);
+    assert!(matches!(line.ask(&cmd("PING"), &within(60_000)).await, Err(Trouble::Forked)));
+    line.end(Trouble::Late);
+    drop(line);
+    // Neither written to nor closed.
+    let heard = tokio::time::timeout(Duration::from_millis(50), far.read(&mut [0; 64])).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
