@@ -71,7 +71,7 @@ impl MasterKey {
     }
 }
 
-/// By [`is`](Self::is), in constant time.
+/// In constant time.
 impl PartialEq for MasterKey {
     fn eq(&self, other: &Self) -> bool {
         self.is(other)
