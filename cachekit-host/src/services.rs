@@ -201,3 +201,6 @@ unsafe extern "C" fn activity(host: *mut c_void, out: *mut CkActivity) -> i32 {
         Err(_) => CK_E_INTERNAL,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,18 @@
-//! Every operation in its waiting form: `start` boxes the backend's future, `poll` drives it from the caller's task.
+//! Every operation in its waiting form: `start` makes the backend's future, `poll` drives it from the caller's task.
 
 use std::ffi::c_void;
-use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use cachekit_abi::{self as abi, CK_OK, CK_PENDING, CkAsyncV1, CkError, CkItem, CkOp, CkOut, CkWaker};
+use cachekit_abi::{self as abi, CK_OK, CK_PENDING, CkAsyncV1, CkError, CkOp, CkOut, CkWaker};
 
 use super::instance::{Instance, entry, panicked};
+use super::operation::{Items, Kept, Underway};
 use super::reply::{self, Reply};
 use super::root::Export;
 use super::{runtime, waker};
@@ -35,39 +36,11 @@ pub(super) fn table<E: Export>() -> &'static CkAsyncV1 {
     }
 }
 
-type Doing = Pin<Box<dyn Future<Output = Result<Reply, BackendError>> + Send>>;
-
-/// One operation under way.
-pub(super) struct State {
-    operation: Operation,
-    doing: Doing,
-    items: Items,
-}
-
-/// The host's array, which outlives the operation.
-#[derive(Clone, Copy)]
-struct Items {
-    first: *mut CkItem,
-    len: usize,
-}
-
-// SAFETY: the host lends the array to one operation, which uses it from one thread at a time.
-unsafe impl Send for Items {}
-// SAFETY: as above.
-unsafe impl Sync for Items {}
-
 impl Items {
-    /// # Safety
-    /// Nobody else is using the array, and the operation has not been dropped.
-    unsafe fn get<'a>(self) -> &'a mut [CkItem] {
-        // SAFETY: by the contract of this function.
-        unsafe { raw::items_of(self.first, self.len) }
-    }
-
     /// The keys of a batch, which stay in the host's array.
     ///
     /// # Safety
-    /// As [`Self::get`].
+    /// As [`Items::get`].
     unsafe fn keys<'a>(self) -> Vec<Key<'a>> {
         // SAFETY: by the contract of this function.
         unsafe { self.get().iter().map(|item| Key::from_wire(raw::bytes_of(item.key))).collect() }
@@ -90,39 +63,34 @@ impl OwnedCx {
 ///
 /// # Safety
 /// `op` is as the header requires: valid for this call, its `items` (with their keys and values) until the future ends.
-pub(super) unsafe fn begin<B: Open>(instance: Arc<Instance<B>>, op: &CkOp) -> Result<State, BackendError> {
+pub(super) unsafe fn begin<B: Open>(instance: Arc<Instance<B>>, op: &CkOp) -> Result<Underway, BackendError> {
     // SAFETY: by the contract of this function, here and below.
     let (key, aux, cx) = unsafe { (raw::bytes_of(op.key), raw::bytes_of(op.aux), raw::cx_of(op.opt)) };
     let with = OwnedCx { cx: Cx::new(cx.deadline), trace: cx.trace.map(str::to_owned) };
-    let (key, aux): (Box<[u8]>, Box<[u8]>) = (key.into(), aux.into());
-    let items = Items { first: op.items, len: op.items_len };
+    // A token or a cursor comes with few operations: it is not worth the room in every one.
+    let (key, aux): (Kept, Box<[u8]>) = (Kept::new(key), aux.into());
+    let items = Items::new(op.items, op.items_len);
     let ttl = raw::ttl_of(op.ttl_ms);
 
     /// Runs `$call` with the backend, or with one of its powers.
     macro_rules! doing {
         ($operation:ident, |$backend:ident, $cx:ident| $call:expr) => {
-            (
-                Operation::$operation,
-                Box::pin(async move {
-                    let ($backend, $cx) = (&instance.backend, &with.cx());
-                    Ok(Reply::from($call.await?))
-                }) as Doing,
-            )
+            Underway::new(Operation::$operation, items, async move {
+                let ($backend, $cx) = (&instance.backend, &with.cx());
+                Ok(Reply::from($call.await?))
+            })
         };
         ($operation:ident, $power:ident, |$backend:ident, $cx:ident| $call:expr) => {
-            (
-                Operation::$operation,
-                Box::pin(async move {
-                    let power = instance.backend.$power();
-                    let $backend = power.ok_or_else(|| BackendError::unsupported(Operation::$operation))?;
-                    let $cx = &with.cx();
-                    Ok(Reply::from($call.await?))
-                }) as Doing,
-            )
+            Underway::new(Operation::$operation, items, async move {
+                let power = instance.backend.$power();
+                let $backend = power.ok_or_else(|| BackendError::unsupported(Operation::$operation))?;
+                let $cx = &with.cx();
+                Ok(Reply::from($call.await?))
+            })
         };
     }
 
-    let (operation, doing) = match op.kind {
+    Ok(match op.kind {
         abi::CK_OP_GET => doing!(Get, |b, cx| b.get(Key::from_wire(&key), cx)),
         abi::CK_OP_SET => {
             // SAFETY: as above.
@@ -176,7 +144,7 @@ pub(super) unsafe fn begin<B: Open>(instance: Arc<Instance<B>>, op: &CkOp) -> Re
             doing!(SetIf, cas, |b, cx| b.set_if(Key::from_wire(&key), value, ttl, expect, cx))
         }
         abi::CK_OP_SCAN => {
-            doing!(Scan, scan, |b, cx| { b.next(&key, (!aux.is_empty()).then_some(&*aux), items.len, cx) })
+            doing!(Scan, scan, |b, cx| { b.next(&key, (!aux.is_empty()).then_some(&*aux), items.len(), cx) })
         }
         abi::CK_OP_READ => doing!(Read, scan, |b, cx| b.read(&key, cx)),
         abi::CK_OP_CLEAR => doing!(Clear, clear, |b, cx| b.clear(&key, cx)),
@@ -199,19 +167,7 @@ pub(super) unsafe fn begin<B: Open>(instance: Arc<Instance<B>>, op: &CkOp) -> Re
             let text = format!("this plugin does not know operation {kind}");
             return Err(BackendError::new(Kind::Unsupported, Operation::Open, text));
         }
-    };
-    Ok(State { operation, doing, items })
-}
-
-impl State {
-    /// Moves the operation on.
-    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Result<Reply, BackendError>> {
-        self.doing.as_mut().poll(&mut Context::from_waker(waker))
-    }
-
-    pub(super) fn operation(&self) -> Operation {
-        self.operation
-    }
+    })
 }
 
 unsafe extern "C" fn start<E: Export>(inst: *mut c_void, op: *const CkOp, err: *mut CkError) -> *mut c_void {
@@ -221,7 +177,7 @@ unsafe extern "C" fn start<E: Export>(inst: *mut c_void, op: *const CkOp, err: *
         entry(Operation::Open, err, || {
             let _runtime = runtime::enter(E::Backend::TOKIO);
             let begun = begin(Instance::<E::Backend>::share(inst), &*op)?;
-            state = Box::into_raw(Box::new(begun)).cast();
+            state = begun.into_raw().as_ptr().cast();
             Ok(CK_OK)
         });
     }
@@ -234,15 +190,16 @@ unsafe extern "C" fn poll<E: Export>(
     out: *mut CkOut,
     err: *mut CkError,
 ) -> i32 {
-    // SAFETY: the host polls a state that `start` gave out, from one thread at a time, until its final status.
+    // SAFETY: the host polls a state that `start` gave out, from one thread at a time, until its final status. It keeps it,
+    // so this handle never ends it.
     unsafe {
-        let state = &mut *state.cast::<State>();
+        let mut state = ManuallyDrop::new(Underway::from_raw(NonNull::new_unchecked(state.cast())));
         entry(state.operation(), err, || {
             let _runtime = runtime::enter(E::Backend::TOKIO);
             let waker = waker::borrow(&*waker);
-            match state.poll(&waker) {
+            match state.poll(&mut Context::from_waker(&waker)) {
                 Poll::Pending => Ok(CK_PENDING),
-                Poll::Ready(answer) => reply::deliver(state.operation(), answer?, &mut *out, state.items.get()),
+                Poll::Ready(answer) => reply::deliver(state.operation(), answer?, &mut *out, state.items().get()),
             }
         })
     }
@@ -250,7 +207,7 @@ unsafe extern "C" fn poll<E: Export>(
 
 unsafe extern "C" fn drop_op<E: Export>(state: *mut c_void) {
     // SAFETY: the host drops a state exactly once.
-    let state = unsafe { Box::from_raw(state.cast::<State>()) };
+    let state = unsafe { Underway::from_raw(NonNull::new_unchecked(state.cast())) };
     // A future that panics in its destructor was being cancelled: there is nobody left to tell.
     let operation = state.operation();
     let end = || {
@@ -273,8 +230,10 @@ pub(super) unsafe fn run<E: Export>(inst: *mut c_void, op: CkOp, out: *mut CkOut
             let _runtime = runtime::enter(E::Backend::TOKIO);
             let deadline = raw::cx_of(op.opt).deadline;
             let mut state = begin(Instance::<E::Backend>::share(inst), &op)?;
-            let reply = super::calls::wait(state.operation(), deadline, |waker| state.poll(waker))?;
-            reply::deliver(state.operation(), reply, &mut *out, state.items.get())
+            let operation = state.operation();
+            let poll = |waker: &Waker| state.poll(&mut Context::from_waker(waker));
+            let reply = super::calls::wait(operation, deadline, poll)?;
+            reply::deliver(operation, reply, &mut *out, state.items().get())
         })
     }
 }

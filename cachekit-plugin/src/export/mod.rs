@@ -8,6 +8,7 @@ mod driver;
 mod host;
 mod instance;
 pub mod note;
+mod operation;
 mod reply;
 mod root;
 #[cfg(feature = "tokio")]
