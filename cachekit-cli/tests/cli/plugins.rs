@@ -84,6 +84,9 @@ fn verify_loads_the_library_and_shows_what_it_can_do() {
     for capability in ["backend", "async", "batch", "ttl", "lock", "cas", "scan", "clear", "config-schema"] {
         assert_eq!(report["capabilities"][capability], "native", "{capability}");
     }
+    for capability in ["watch", "freshness"] {
+        assert_eq!(report["capabilities"][capability], "absent", "{capability}");
+    }
     assert_eq!((&report["layouts"], &report["pinned"]), (&json!("checked"), &json!(false)));
     assert_eq!(report["exports"].as_array().unwrap().len(), 1);
     assert!(report["schema"]["properties"]["dir"].is_object());

@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::{Duration, Instant};
 
 use cachekit_plugin::{
-    Backend, BackendError, Batch, Bytes, Cas, Clear, Cx, Enumerates, Event, Expiry, Freshness, Fut, Health,
-    HostServices, Key, Kind, Limits, Locks, Open, Operation, Page, Scan, Ttl, Version, Watch, schemars,
+    Backend, BackendError, Batch, Bytes, CacheActivity, Cas, Clear, Cx, Enumerates, Event, Expiry, Freshness, Fut,
+    Health, HostServices, Key, Kind, Limits, Locks, Open, Operation, Page, Scan, Ttl, Version, Watch, schemars,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -104,11 +104,13 @@ pub struct Memory {
     store: Arc<Store>,
     /// Tells what this instance wrote from what others did.
     instance: u64,
+    /// Asked for what the cache above did, which `health` reports.
+    host: Option<HostServices>,
 }
 
 impl Clone for Memory {
     fn clone(&self) -> Self {
-        Self::on(Arc::clone(&self.store))
+        Self { host: self.host.clone(), ..Self::on(Arc::clone(&self.store)) }
     }
 }
 
@@ -194,7 +196,7 @@ impl Memory {
     /// Another instance on a store.
     fn on(store: Arc<Store>) -> Self {
         let instance = store.instances.fetch_add(1, Ordering::Relaxed);
-        Self { store, instance }
+        Self { store, instance, host: None }
     }
 
     /// An instance on the store of that name in this process, which is made if there is none.
@@ -432,14 +434,15 @@ fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
 impl Open for Memory {
     type Config = MemoryConfig;
 
-    fn open(config: MemoryConfig, _: HostServices) -> Result<Self, BackendError> {
+    fn open(config: MemoryConfig, host: HostServices) -> Result<Self, BackendError> {
         if config.max_key == 0 {
             return Err(BackendError::new(Kind::Config, Operation::Open, "max_key = 0: must be at least 1"));
         }
-        Ok(match config.name.clone() {
+        let memory = match config.name.clone() {
             Some(name) => Self::named(config, &name),
             None => Self::new(config),
-        })
+        };
+        Ok(Self { host: Some(host), ..memory })
     }
 }
 
@@ -498,7 +501,16 @@ impl Backend for Memory {
         self.answer(Operation::Health, cx, move |store| {
             let begun = Instant::now();
             let entries: usize = store.shards.iter().map(|shard| read(shard).entries.len()).sum();
-            Ok(Health::up("memory", begun.elapsed()).with_detail("entries", entries))
+            let health = Health::up("memory", begun.elapsed()).with_detail("entries", entries);
+            Ok(match self.host.as_ref().and_then(HostServices::activity) {
+                Some(CacheActivity { l1_enabled, l1_hits, l2_hits, misses }) => {
+                    let numbers = serde_json::json!({
+                        "l1_enabled": l1_enabled, "l1_hits": l1_hits, "l2_hits": l2_hits, "misses": misses,
+                    });
+                    health.with_detail("activity", numbers)
+                }
+                None => health,
+            })
         })
     }
 

@@ -63,6 +63,12 @@ pub fn program() -> &'static Path {
     &workspace().program
 }
 
+/// The reference store of the conformance kit.
+pub fn memory_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| cdylib(fixture(cargo().arg("build"), "memory"), "memory_plugin"))
+}
+
 /// The plugin that misbehaves as its options say.
 pub fn chaos_plugin() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

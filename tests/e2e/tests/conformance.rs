@@ -117,6 +117,24 @@ fn the_cachekit_io_backend_loaded_against_a_server_behind_tls() {
     }
 }
 
+/// With every power, two instances of one process on one store, and a store out of reach.
+fn the_reference(policy: &Policy) -> Loaded {
+    static STORES: AtomicU32 = AtomicU32::new(0);
+    let plugin = Plugin::open(artifacts::memory_plugin(), policy).unwrap();
+    let name = format!("shared-{}", STORES.fetch_add(1, Ordering::Relaxed));
+    Loaded::new(plugin, json!({ "name": name }), Box::new(|| json!({})))
+}
+
+#[test]
+fn the_reference_loaded() {
+    all_pass("reference, loaded", the_reference(&Policy::default()));
+}
+
+#[test]
+fn the_reference_loaded_and_called_through_the_blocking_tables() {
+    all_pass("reference, loaded, blocking", the_reference(&Policy::default().with_prefer_blocking(true)));
+}
+
 #[test]
 fn the_memory_plugin_in_c() {
     let plugin = Plugin::open(artifacts::c_memory(), &Policy::default()).unwrap();

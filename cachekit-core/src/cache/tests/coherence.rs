@@ -326,7 +326,9 @@ async fn a_loader_that_ran_into_a_change_writes_nothing_and_keeps_nothing() {
     });
     begun.notified().await;
     store.changed("slow");
-    assert_eq!(*cache.get_or_load::<u32, _, _>("slow", async || 2).await.unwrap(), 2);
+    // Whoever joined would wait until the flight gives him up, which is half a minute.
+    let new = tokio::time::timeout(Duration::from_secs(15), cache.get_or_load::<u32, _, _>("slow", async || 2));
+    assert_eq!(*new.await.expect("it joined the older load").unwrap(), 2);
     go_on.notify_one();
     assert_eq!(old.await.unwrap(), 1);
     assert_eq!(*cache.get::<u32>("slow").await.unwrap().unwrap(), 2);
@@ -390,8 +392,10 @@ async fn a_watch_ends_with_its_cache_and_none_begins_where_nobody_keeps_anything
     let dropped = bench.listening().await;
     let closed = bench.listening().await;
     assert_eq!(bench.store.watches(), 2);
+    let near = Arc::downgrade(&dropped.near);
     drop(dropped);
     assert_eq!(bench.store.watches(), 1);
+    until("nobody keeps the watch of a cache that is gone", || near.strong_count() == 0).await;
     closed.close().await.unwrap();
     assert_eq!(bench.store.watches(), 0);
     assert!(!closed.is_coherent() || closed.get::<u32>("k").await.is_err());
