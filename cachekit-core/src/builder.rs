@@ -12,6 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::codec::{Codec, Compression, Serializer};
 use crate::coherence::Coherence;
 use crate::coherence::shortened::Shortened;
+use crate::coherence::siblings::Siblings;
 use crate::error::Error;
 use crate::guard::breaker::{Breaker, BreakerConfig};
 use crate::guard::flight::Flights;
@@ -252,7 +253,11 @@ impl CacheBuilder {
             shortened: Shortened::default(),
         });
         self.activity.fill(&near);
-        let engine = Engine { near, coherence: Coherence::new(watched), tier, codec: self.codec };
+        let siblings = tier.as_ref().filter(|tier| tier.has_watch()).map(|tier| Siblings::of(tier.backend()));
+        if let Some(siblings) = siblings.as_ref().filter(|_| watched) {
+            siblings.listen(&near);
+        }
+        let engine = Engine { near, coherence: Coherence::new(watched), siblings, tier, codec: self.codec };
         Ok(Cache::assemble(engine, namespace))
     }
 }

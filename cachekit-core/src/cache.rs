@@ -35,6 +35,7 @@ pub use upkeep::{CacheHealth, KeyPage};
 
 use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times};
 use crate::coherence::Coherence;
+use crate::coherence::siblings::Siblings;
 use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::invalidate::{NamespaceSlot, Ticket, Turn};
@@ -57,6 +58,8 @@ pub(crate) struct Engine {
     pub(crate) near: Arc<Near>,
     /// Ends before the tier that it watches.
     pub(crate) coherence: Coherence,
+    /// The other caches on this instance of the store, if it tells of changes.
+    pub(crate) siblings: Option<Arc<Siblings>>,
     pub(crate) tier: Option<Tier>,
     pub(crate) codec: Codec,
 }
@@ -509,15 +512,28 @@ impl Unsettled<'_> {
     /// The outcome of a write is known: the same, and what its value may be kept under.
     fn settle_as(self, mine: Ticket) -> Option<Ticket> {
         let settled = self.engine.writes.settle(self.at.hash, mine);
-        self.engine.flights.detach(self.at.hash);
-        std::mem::forget(self);
+        self.settled();
         settled
+    }
+
+    /// As one of a batch, whose generations have been settled together.
+    fn settled(self) {
+        self.engine.flights.detach(self.at.hash);
+        self.tell_siblings();
+        std::mem::forget(self);
     }
 
     /// Again what was done before the write: a read or a flight that began during it may have seen the older value.
     fn overtake(&self) {
         self.engine.writes.advance(self.at.hash);
         self.engine.flights.detach(self.at.hash);
+        self.tell_siblings();
+    }
+
+    fn tell_siblings(&self) {
+        if let Some(siblings) = &self.engine.siblings {
+            siblings.changed(&self.engine.near, self.at.wire.as_bytes());
+        }
     }
 }
 

@@ -14,10 +14,14 @@
 //! that has to be moved on ([`LEASE`]), so that a process that was stopped, a child after `fork()`, or a program whose threads
 //! starve serves nothing by a watch that nobody listens to. A renewal that comes late forgets everything first.
 //!
+//! **What is not told.** A backend does not tell an instance what that instance wrote itself. Caches that share one tell each
+//! other (`siblings.rs`); whoever writes through the bare handle of a backend is heard by no cache on it.
+//!
 //! **Races.** A change makes whatever is on its way for its key too late (`invalidate.rs`), under the same lock under which a
 //! fill is kept. So a value that was read before a change is never kept after it was told.
 
 pub(crate) mod shortened;
+pub(crate) mod siblings;
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

@@ -64,6 +64,14 @@ impl Near {
         }
     }
 
+    /// Another cache on the same instance of the store changed this key.
+    pub(crate) fn changed_beside(&self, wire: &[u8]) {
+        let hash = self.l1.hash(wire);
+        self.writes.advance(hash);
+        self.flights.detach(hash);
+        self.l1.forget(hash);
+    }
+
     /// Anything may have changed.
     pub(crate) fn everything_changed(&self) {
         self.counters.changes_told.add();

@@ -108,10 +108,7 @@ impl Cache {
             (None, _) => (true, Vec::new()),
         };
         let settled = engine.writes.settle_many(entries.iter().zip(mine).map(|((at, _), mine)| (at.hash, mine)));
-        for unsettled in unsettled {
-            engine.flights.detach(unsettled.at.hash);
-            std::mem::forget(unsettled);
-        }
+        unsettled.into_iter().for_each(Unsettled::settled);
         let mut failures = written.into_iter().chain(std::iter::repeat_with(|| None));
         let mut first_failure = None;
         for ((at, entry), settled) in entries.into_iter().zip(settled) {

@@ -187,6 +187,9 @@ impl Cache {
         // Reads and flights that began while the store still had older entries.
         engine.writes.new_epoch(self.slot);
         engine.flights.detach_all();
+        if let Some(siblings) = &engine.siblings {
+            siblings.cleared(&engine.near, self.slot);
+        }
         cleared
     }
 

@@ -429,6 +429,45 @@ async fn another_process_that_loses_the_store_finds_back() {
     assert_eq!(*ours.get::<u32>("k").await.unwrap().unwrap(), 2);
 }
 
+#[tokio::test]
+async fn caches_on_one_instance_tell_each_other_what_the_store_does_not_tell_them() {
+    let bench = Bench::new();
+    let backend: Arc<dyn Backend> = Arc::new(bench.store.clone());
+    let on_it = || Cache::builder().backend(Arc::clone(&backend)).clock(bench.clock.clone());
+    let listening = on_it().build().unwrap();
+    begun(&listening).await;
+    // Also those tell that do not listen themselves.
+    for writer in
+        [on_it().build().unwrap(), on_it().coherence(false).build().unwrap(), on_it().without_l1().build().unwrap()]
+    {
+        writer.set("k", &1).await.unwrap();
+        assert_eq!(*listening.get::<u32>("k").await.unwrap().unwrap(), 1);
+        assert!(is_in_l1(&listening, "k").await);
+        writer.set("k", &2).await.unwrap();
+        assert_eq!(*listening.get::<u32>("k").await.unwrap().unwrap(), 2, "set");
+        writer.set_many(&[("k", 3), ("l", 3)], SetOptions::default()).await.unwrap();
+        assert_eq!(*listening.get::<u32>("k").await.unwrap().unwrap(), 3, "set_many");
+        writer.touch("k", SetOptions::default().with_ttl(Duration::from_secs(5))).await.unwrap();
+        assert_eq!(*listening.get::<u32>("k").await.unwrap().unwrap(), 3);
+        bench.listen_for(&listening, 6);
+        assert_eq!(listening.get::<u32>("k").await.unwrap(), None, "touch");
+        assert_eq!(*listening.get::<u32>("l").await.unwrap().unwrap(), 3);
+        writer.delete("l").await.unwrap();
+        assert_eq!(listening.get::<u32>("l").await.unwrap(), None, "delete");
+        writer.set("m", &4).await.unwrap();
+        assert_eq!(*listening.get::<u32>("m").await.unwrap().unwrap(), 4);
+        writer.delete_many(&["m"]).await.unwrap();
+        assert_eq!(listening.get::<u32>("m").await.unwrap(), None, "delete_many");
+        writer.set("n", &5).await.unwrap();
+        assert_eq!(*listening.get::<u32>("n").await.unwrap().unwrap(), 5);
+        writer.clear().await.unwrap();
+        assert_eq!(listening.get::<u32>("n").await.unwrap(), None, "clear");
+    }
+    // What a cache wrote itself it keeps.
+    listening.set("own", &1).await.unwrap();
+    assert!(is_in_l1(&listening, "own").await);
+}
+
 /// Many writers in two processes, and readers that must never see a value older than one they have seen told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_reader_goes_back_behind_what_it_was_told() {
