@@ -6,7 +6,7 @@ use cachekit_serve::{Bounds, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::fixture::{Fixture, KEY, OTHER_KEY, small};
+use crate::fixture::{Fixture, KEY, OTHER_KEY, counted, small};
 
 /// A server without TLS, so that a test can say what is on the wire.
 async fn plain(bounds: Bounds) -> Server {
@@ -31,12 +31,6 @@ async fn all(socket: &mut TcpStream) -> String {
 
 fn head(method: &str, path: &str, rest: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n{rest}\r\n")
-}
-
-async fn counted(server: &Server, line: &str) {
-    while !server.metrics().lines().any(|found| found == line) {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
@@ -196,9 +190,7 @@ async fn bodies_under_way_are_bounded_together() {
     let server = plain(Bounds { max_value: 60_000, max_buffered: 60_000 + 6000, ..Bounds::default() }).await;
     let text = head("PUT", "/v1/cache/k", "Content-Length: 60000\r\n") + &"v".repeat(50_000);
     let mut slow = connect(&server, &text).await;
-    while !server.metrics().lines().any(|line| line.starts_with("cachekit_serve_buffered_bytes 6")) {
-        tokio::task::yield_now().await;
-    }
+    counted(&server, "cachekit_serve_buffered_bytes 6").await;
     let other = head("PUT", "/v1/cache/other", "Content-Length: 30000\r\nConnection: close\r\n") + &"v".repeat(30_000);
     let answer = all(&mut connect(&server, &other).await).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
@@ -243,9 +235,7 @@ async fn a_client_that_does_not_read_its_answer_is_left_and_the_answer_is_given_
     small.set_recv_buffer_size(4096).unwrap();
     let mut unread = small.connect(server.addr()).await.unwrap();
     unread.write_all(head("GET", "/v1/cache/k", "").as_bytes()).await.unwrap();
-    while !server.metrics().lines().any(|line| line.starts_with("cachekit_serve_buffered_bytes 8")) {
-        tokio::task::yield_now().await;
-    }
+    counted(&server, "cachekit_serve_buffered_bytes 8").await;
     counted(&server, "cachekit_serve_buffered_bytes 0").await;
     counted(&server, "cachekit_serve_connections 0").await;
 }

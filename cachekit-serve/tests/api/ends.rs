@@ -7,7 +7,7 @@ use cachekit_serve::{Bounds, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::fixture::{Fixture, KEY};
+use crate::fixture::{Fixture, KEY, counted};
 
 async fn plain(grace: Duration) -> Server {
     let memory = Arc::new(cachekit_conformance::Memory::default());
@@ -21,9 +21,7 @@ async fn almost_put(server: &Server) -> TcpStream {
     let text =
         format!("PUT /v1/cache/k HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 5\r\n\r\nvalu");
     socket.write_all(text.as_bytes()).await.unwrap();
-    while !server.metrics().contains("cachekit_serve_requests_in_flight 1\n") {
-        tokio::task::yield_now().await;
-    }
+    counted(server, "cachekit_serve_requests_in_flight 1").await;
     socket
 }
 

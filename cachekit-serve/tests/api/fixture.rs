@@ -138,3 +138,14 @@ pub(crate) fn client_speaking(authority: &Authority, protocols: &[&[u8]]) -> Cli
 pub(crate) fn small() -> Bounds {
     Bounds { max_value: 1000, max_buffered: 64 << 10, ..Bounds::default() }
 }
+
+/// Waits until the server's numbers have a line that begins so. A test that waits in vain fails.
+pub(crate) async fn counted(server: &Server, line: &str) {
+    let found = async {
+        while !server.metrics().lines().any(|found| found.starts_with(line)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), found).await;
+    assert!(waited.is_ok(), "{line} is not in\n{}", server.metrics());
+}
