@@ -24,8 +24,9 @@ use crate::api::Api;
 use crate::server::stop_of;
 use crate::stall::Unstalled;
 
-/// Requests of one HTTP/2 connection at a time.
-const MAX_STREAMS: u32 = 64;
+/// Requests of one HTTP/2 connection at a time. RFC 9113 (6.5.2) recommends no fewer: so many a client may open before it
+/// has read this number, and what is beyond is refused to it.
+const MAX_STREAMS: u32 = 100;
 /// What one stream, and one connection, may send before it is read: memory that no budget counts.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
