@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! `cargo xtask chaos`: the long faults, with progress and figures.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let run = Run {
         seed: arguments.seed.unwrap_or(now.as_nanos() as u64 >> 10),
         size: if arguments.quick { Size::QUICK } else { Size::FULL },
-        progress: true,
+        progress: std::io::stderr().is_terminal(),
         program: arguments.program.as_deref(),
     };
     eprintln!("seed {}", run.seed);
