@@ -22,6 +22,7 @@ cargo xtask <task>
   demo              a program caches an expensive job through backends it loads from shared libraries
   test              everything: format, lints, tidy, unit, doc, conformance, end-to-end
   tidy              the house rules that a machine can check
+  chaos             the long faults on real servers, with figures (--quick, --json, --seed N, --list, names)
   plugins           release builds of our plugins, and where they are
   header            writes cachekit-abi/include/cachekit_plugin.h anew
   bench <name>      crossing, file, l1, l2 or stall, side by side with its peers (more arguments are passed on)";
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run_demo(),
         ["test"] => test::run_tests(),
         ["tidy"] => tidy::check(&root()),
+        ["chaos", rest @ ..] => chaos(rest),
         ["plugins"] => plugins::run(),
         ["header"] => header(),
         ["bench", name, rest @ ..] => bench::run(name, rest),
@@ -49,9 +51,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            // What only the caller can mend is no failure of the project.
+            if error.is::<setup::Missing>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Built for release: a debug build is so slow that few faults meet an operation under way.
+fn chaos(arguments: &[&str]) -> Result<()> {
+    setup::ensure(&[setup::REDIS, setup::MEMCACHED, setup::CURL])?;
+    let program = cargo::build(&["build", "--release", "--quiet", "-p", "cachekit-cli"], "cachekit-cli", "bin")?;
+    let chaos = ["run", "--release", "--quiet", "-p", "cachekit-chaos", "--", "--program"];
+    run(cargo::cargo().args(chaos).arg(program).args(arguments))
 }
 
 fn header() -> Result<()> {

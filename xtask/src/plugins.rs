@@ -7,11 +7,19 @@ use anyhow::Result;
 
 use crate::{cargo, root, step};
 
-/// Our File backend as a library. By `cargo rustc --crate-type cdylib`, because a crate that is both cdylib and rlib gets
+/// Our backends.
+const BACKENDS: &[&str] =
+    &["cachekit-backend-cachekitio", "cachekit-backend-file", "cachekit-backend-memcached", "cachekit-backend-redis"];
+
+/// One of our backends as a library. By `cargo rustc --crate-type cdylib`, because a crate that is both cdylib and rlib gets
 /// no LTO from the profile.
+fn backend(package: &str) -> Result<PathBuf> {
+    cargo::build(&["rustc", "--release", "-p", package, "--crate-type", "cdylib"], package, "cdylib")
+}
+
+/// Our File backend as a library.
 pub(crate) fn file() -> Result<PathBuf> {
-    let arguments = ["rustc", "--release", "-p", "cachekit-backend-file", "--crate-type", "cdylib"];
-    cargo::build(&arguments, "cachekit-backend-file", "cdylib")
+    backend("cachekit-backend-file")
 }
 
 /// The plugin in plain C, built beside its sources' copy in `into`.
@@ -32,9 +40,10 @@ pub(crate) fn c_memory(into: &Path) -> Result<PathBuf> {
 
 pub(crate) fn run() -> Result<()> {
     step("release builds of our plugins");
-    let file = file()?;
-    let c_memory = c_memory(file.parent().unwrap_or(&file))?;
-    for library in [file, c_memory] {
+    let mut libraries = BACKENDS.iter().map(|package| backend(package)).collect::<Result<Vec<_>>>()?;
+    let place = libraries.first().and_then(|library| library.parent()).map(Path::to_owned).unwrap_or_default();
+    libraries.push(c_memory(&place)?);
+    for library in libraries {
         println!("{}", library.display());
     }
     Ok(())
