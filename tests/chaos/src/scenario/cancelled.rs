@@ -75,6 +75,9 @@ fn tell(
         report.fact(fault, times);
     }
     report.tally(&tally);
+    if climate == Climate::Rough {
+        report.told_right(&tally);
+    }
     runtime.block_on(async {
         match recovered(&store, &checker, Duration::from_secs(20)).await {
             Some(time) => report.time("works_again", time),

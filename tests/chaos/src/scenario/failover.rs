@@ -42,6 +42,7 @@ pub fn sentinel(run: &Run<'_>) -> Report {
     std::thread::sleep(Duration::from_millis(500));
     let tally = load.end(&runtime, true);
     report.tally(&tally);
+    report.told_right(&tally);
     runtime.block_on(all_is_well(&store, &checker, &mut report));
     report.judged(&checker);
     report

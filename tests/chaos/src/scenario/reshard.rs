@@ -36,6 +36,7 @@ pub fn cluster(run: &Run<'_>) -> Report {
     }
     let tally = load.end(&runtime, true);
     report.tally(&tally);
+    report.told_right(&tally);
     report.fact("slots_moved", 1_000 * run.size.moves);
     report.times("works_after_move", times);
     runtime.block_on(all_is_well(&store, &checker, &mut report));

@@ -45,6 +45,7 @@ fn tell(name: &'static str, run: &Run<'_>, open: impl Fn() -> Arc<dyn Backend>, 
     }
     let tally = load.end(&runtime, true);
     report.tally(&tally);
+    report.told_right(&tally);
     report.fact("restarts", run.size.restarts);
     report.times("works_again_after_server", times);
     runtime.block_on(all_is_well(&store, &checker, &mut report));

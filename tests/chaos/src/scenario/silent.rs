@@ -40,7 +40,8 @@ fn one(server: &Redis, fault: Fault, report: &mut Report) {
     let short = Duration::from_millis(250);
     // With the limits that a user has: shorter ones would find the dead connection sooner.
     let redis = |url: &str| super::open::<RedisBackend>(&serde_json::json!({ "url": url }));
-    let cache = |url: &str| Cache::builder().backend(redis(url)).deadline(short);
+    // A breaker that opened would be what the reader waits for afterwards.
+    let cache = |url: &str| Cache::builder().backend(redis(url)).deadline(short).without_breaker();
     let writer = cache(&server.url()).without_l1().strict(true).build().expect("the settings are valid");
     // Entries that nobody vouches for end soon, so that what is served for longer was served as coherent.
     let reader = cache(&format!("redis://{}", proxy.addr())).l1_ttl_cap(Duration::from_millis(500));
