@@ -116,6 +116,13 @@ impl Trouble {
             },
             Self::At { why, .. } => why.class(),
             Self::Violated(Violation::TooLong(_)) => (Kind::TooLarge, None),
+            // Said before anything was asked: by a server in protected mode, above all.
+            Self::Violated(Violation::Refused(words)) => {
+                match classify(None, words.split(' ').next().unwrap_or_default()) {
+                    (Kind::Internal, _) => (Kind::Transient, None),
+                    class => class,
+                }
+            }
             Self::Violated(_) => (Kind::Transient, None),
             Self::Late => (Kind::Timeout, None),
             Self::Silent(_) | Self::SlowConnect(_) | Self::Socket(_) | Self::Ended(_) => (Kind::Transient, None),
@@ -236,6 +243,13 @@ mod tests {
             let error = of(reply);
             assert_eq!((error.kind(), error.retry()), (kind, retry), "{reply}");
         }
+    }
+
+    #[test]
+    fn a_server_that_refuses_the_connection_is_classed_by_what_it_says() {
+        let class = |words: &str| Trouble::Violated(Violation::Refused(words.into())).class().0;
+        assert_eq!(class("DENIED Redis is running in protected mode"), Kind::Auth);
+        assert_eq!(class("ERR max number of clients reached"), Kind::Transient);
     }
 
     #[test]

@@ -269,7 +269,7 @@ impl Line {
             if drive.is_elsewhere() {
                 return Err(Trouble::Forked);
             }
-            if traffic.outstanding() > 0 && u128::from(traffic.silent_ms()) >= patience.as_millis() {
+            if traffic.is_silent_for(*patience) {
                 self.end(Trouble::Silent(*patience));
             }
             left = cx.deadline.remaining();

@@ -185,8 +185,9 @@ impl Tracked {
                 tokio::time::sleep(rest).await;
             }
         }
-        self.sinks.lose();
+        // In this order: who joins after everybody was told finds the connection over.
         self.line.end(Trouble::Silent(LONGEST_SILENCE));
+        self.sinks.lose();
     }
 }
 

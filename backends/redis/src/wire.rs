@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -23,6 +23,9 @@ const MAX_DEPTH: usize = 8;
 const MAX_LINE: usize = 64 << 10;
 /// Digits of a length, with its sign.
 const MAX_DIGITS: usize = 20;
+/// All strings of one reply, together: a list of values that each are within their limit must not end the host either.
+/// The largest honest reply is that to MGET, of values of 2 MiB if it is for as many keys as one exchange has.
+const MAX_REPLY: u64 = 1 << 30;
 /// How much of a server's last words is kept.
 const MAX_LAST_WORDS: usize = 200;
 
@@ -33,6 +36,8 @@ pub(crate) struct Traffic {
     answered: AtomicU64,
     /// When something was last heard, milliseconds since `since`.
     heard_ms: AtomicU64,
+    /// Since when the socket takes nothing of what is to be written, milliseconds since `since` and one; 0 if it does.
+    stuck_ms: AtomicU64,
     since: Instant,
     violation: OnceLock<Violation>,
 }
@@ -43,6 +48,7 @@ impl Traffic {
             requested: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
+            stuck_ms: AtomicU64::new(0),
             since: Instant::now(),
             violation: OnceLock::new(),
         }
@@ -65,9 +71,22 @@ impl Traffic {
         self.requested.load(Ordering::Relaxed).saturating_sub(answered)
     }
 
-    /// Milliseconds since something was last heard.
-    pub(crate) fn silent_ms(&self) -> u64 {
-        self.age_ms().saturating_sub(self.heard_ms.load(Ordering::Relaxed))
+    /// Whether nothing was heard for `patience` while replies were due, or nothing could be written for as long: a request
+    /// that is too large for the socket's buffers is none yet, and there may never be a reply to it.
+    pub(crate) fn is_silent_for(&self, patience: Duration) -> bool {
+        let longer = |since_ms: u64| u128::from(self.age_ms().saturating_sub(since_ms)) >= patience.as_millis();
+        let stuck_ms = self.stuck_ms.load(Ordering::Relaxed);
+        (self.outstanding() > 0 && longer(self.heard_ms.load(Ordering::Relaxed)))
+            || (stuck_ms > 0 && longer(stuck_ms - 1))
+    }
+
+    /// Notes whether the socket took something.
+    fn wrote(&self, something: bool) {
+        if something {
+            self.stuck_ms.store(0, Ordering::Relaxed);
+        } else if self.stuck_ms.load(Ordering::Relaxed) == 0 {
+            self.stuck_ms.store(self.age_ms().saturating_add(1), Ordering::Relaxed);
+        }
     }
 
     /// Milliseconds since the connection was opened.
@@ -121,6 +140,8 @@ struct Scanner {
     open: [u64; MAX_DEPTH],
     depth: usize,
     elements: u64,
+    /// Bytes of all strings of this reply.
+    bytes: u64,
     max_bulk: u64,
     is_push: bool,
     is_error: bool,
@@ -134,6 +155,7 @@ impl Scanner {
             open: [0; MAX_DEPTH],
             depth: 0,
             elements: 0,
+            bytes: 0,
             max_bulk,
             is_push: false,
             is_error: false,
@@ -152,6 +174,7 @@ impl Scanner {
                     rest = tail;
                     if self.depth == 0 {
                         self.elements = 0;
+                        self.bytes = 0;
                         self.is_push = byte == b'>';
                         self.is_error = byte == b'-';
                     }
@@ -236,8 +259,9 @@ impl Scanner {
         match kind {
             b':' => return Ok(self.value_ended()),
             b'$' | b'=' if !negative => {
-                if value > self.max_bulk {
-                    return Err(Violation::TooLong(value));
+                self.bytes = self.bytes.saturating_add(value);
+                if value > self.max_bulk || self.bytes > self.max_bulk.max(MAX_REPLY) {
+                    return Err(Violation::TooLong(self.bytes));
                 }
                 self.state = if value == 0 { State::End { cr: false } } else { State::Skip { left: value } };
                 return Ok(0);
@@ -327,7 +351,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.traffic.wrote(written.is_ready());
+        let written = ready!(written)?;
         let requests = self.requests.read(&bytes[..written], false)?;
         let requested = self.traffic.requested.load(Ordering::Relaxed) + requests;
         if requests > 0 && requested == self.traffic.answered.load(Ordering::Relaxed) + requests {
@@ -414,6 +440,27 @@ mod tests {
         }
         let long = [b"+", vec![b'a'; MAX_LINE + 1].as_slice(), b"\r\n"].concat();
         assert!(Scanner::new(1000).read(&long, false).is_err());
+    }
+
+    #[test]
+    fn values_that_each_are_short_enough_may_be_too_many_bytes_together() {
+        const VALUE: u64 = 64 << 20;
+        let mut scanner = Scanner::new(VALUE);
+        scanner.read(b"*1000\r\n", false).unwrap();
+        let bytes = vec![b'v'; VALUE as usize];
+        for _ in 0..MAX_REPLY / VALUE {
+            scanner.read(format!("${VALUE}\r\n").as_bytes(), false).unwrap();
+            scanner.read(&bytes, false).unwrap();
+            scanner.read(b"\r\n", false).unwrap();
+        }
+        assert_eq!(scanner.read(b"$1\r\n", false), Err(Violation::TooLong(MAX_REPLY + 1)));
+        // Replies one after the other do not add up.
+        let mut scanner = Scanner::new(VALUE);
+        for _ in 0..=MAX_REPLY / VALUE {
+            scanner.read(format!("${VALUE}\r\n").as_bytes(), false).unwrap();
+            scanner.read(&bytes, false).unwrap();
+            assert_eq!(scanner.read(b"\r\n", false), Ok(1));
+        }
     }
 
     #[tokio::test]

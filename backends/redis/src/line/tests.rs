@@ -68,6 +68,21 @@ async fn silence_while_a_reply_is_due_ends_the_connection_and_a_passed_deadline_
     assert!(matches!(line.ask(&cmd("PING"), &within(60_000)).await, Err(Trouble::Silent(_))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_written_whole_does_not_hold_the_connection_for_ever() {
+    let (line, _far) = line(true, Duration::from_millis(50)).await;
+    // Twice what the peer, who reads nothing, has room for: there is no whole request, and no reply is due.
+    let set = crate::command::set(b"key", &vec![b'v'; 2 << 20], None);
+    let _ = line.ask(&set, &within(1)).await;
+    assert_eq!(line.0.traffic.outstanding(), 0);
+    let begun = std::time::Instant::now();
+    while !line.is_over() {
+        let _ = line.ask(&cmd("PING"), &within(60_000)).await;
+        assert!(begun.elapsed() < Duration::from_secs(10), "the connection is kept");
+    }
+    assert!(matches!(line.why(), Some(Trouble::Silent(_))));
+}
+
 #[tokio::test]
 async fn what_waits_for_replies_is_bounded() {
     let (line, _far) = line(true, Duration::from_secs(60)).await;
