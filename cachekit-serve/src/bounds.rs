@@ -15,6 +15,9 @@ pub struct Bounds {
     pub max_value: usize,
     /// Bytes of all values that are on their way in or out. What does not fit is answered 503.
     pub max_buffered: usize,
+    /// Entries that are fetched from the store at a time: how large one is shows when it is there, so until then it counts
+    /// as one, and not in `max_buffered`. Further ones wait, up to `deadline`, and are answered 503.
+    pub max_fetches: usize,
     /// Longest time for the store to answer. Handed to it as its deadline; past it the answer is 504.
     pub deadline: Duration,
     /// Longest time from accepting a connection to the end of its first request's headers, the TLS handshake included.
@@ -37,6 +40,7 @@ impl Default for Bounds {
             tenant_in_flight: 512,
             max_value: 16 << 20,
             max_buffered: 256 << 20,
+            max_fetches: 64,
             // Below the 5 s after which clients of the family stop waiting, so that they learn why.
             deadline: Duration::from_secs(3),
             header_timeout: Duration::from_secs(10),
@@ -56,6 +60,7 @@ impl Bounds {
             (self.max_in_flight, "max_in_flight"),
             (self.tenant_in_flight, "tenant_in_flight"),
             (self.max_value, "max_value"),
+            (self.max_fetches, "max_fetches"),
         ];
         let times = [
             (self.deadline, "deadline"),

@@ -133,6 +133,7 @@ impl Builder {
             default_ttl: self.default_ttl,
             clock: self.clock,
             in_flight: Arc::new(Semaphore::new(self.bounds.max_in_flight)),
+            fetches: Arc::new(Semaphore::new(self.bounds.max_fetches)),
             connections: Arc::new(Semaphore::new(self.bounds.max_connections)),
             budget: Budget::new(self.bounds.max_buffered),
             metrics: Metrics::default(),

@@ -54,6 +54,9 @@ pub(crate) struct ServeArgs {
     /// Bytes of all values on their way in or out.
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_buffered: Option<usize>,
+    /// Entries that are fetched from the store at a time; others wait. Until one is there it counts in no other bound.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_fetches: Option<usize>,
 }
 
 /// Which keys a server takes.

@@ -98,6 +98,7 @@ fn bounds(args: &ServeArgs) -> Bounds {
         max_value,
         // Whoever asks for larger values wants one of them to fit.
         max_buffered: args.max_buffered.unwrap_or(usual.max_buffered.max(max_value.saturating_mul(2))),
+        max_fetches: args.max_fetches.unwrap_or(usual.max_fetches),
         deadline: args.deadline.unwrap_or(usual.deadline),
         grace: args.grace.unwrap_or(usual.grace),
         ..usual

@@ -25,7 +25,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::{Bytes, BytesMut};
 use cachekit_plugin::{Backend, BackendError, Cx, Deadline, Fut, Key, Limits, Operation};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::body::{Budget, Held, Incoming, claimed, outgoing};
 use crate::bounds::Bounds;
@@ -49,6 +49,7 @@ pub(crate) struct Api {
     pub(crate) default_ttl: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) fetches: Arc<Semaphore>,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
@@ -235,6 +236,17 @@ impl Call {
         let trace = self.head.headers.get("traceparent").and_then(|value| value.to_str().ok());
         // A traceparent of version 00 has 55 characters; what is longer is none that a store has to carry.
         Cx { deadline: Deadline::after(self.api.bounds.deadline), trace: trace.filter(|trace| trace.len() <= 55) }
+    }
+}
+
+/// A place among those who fetch an entry, kept until the entry is counted or dropped. Without it every request under way
+/// could have a value of the largest size in memory before the first of them is counted.
+pub(crate) async fn fetching<'a>(api: &'a Api, cx: &Cx<'_>) -> Result<SemaphorePermit<'a>, Refusal> {
+    let left = cx.deadline.remaining().unwrap_or(Duration::MAX);
+    match tokio::time::timeout(left, api.fetches.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        // The semaphore is never closed.
+        _ => Err(Refusal::busy()),
     }
 }
 

@@ -8,7 +8,7 @@ use cachekit_plugin::{Backend, Cx, Version};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Call, Named, done, json, within};
+use super::{Call, Named, done, fetching, json, within};
 use crate::entry::Entry;
 use crate::life::{Age, Life};
 use crate::refusal::Refusal;
@@ -20,6 +20,7 @@ const TRIES: usize = 8;
 pub(super) async fn read(call: Call) -> Result<Response, Refusal> {
     let named = call.named()?;
     let (api, cx) = (&call.api, call.cx());
+    let _fetching = fetching(api, &cx).await?;
     let stored = within(&cx, api.backend.get(named.key(), &cx)).await?;
     let entry = stored.and_then(|stored| named.open(stored, &api.metrics.refused_entries)).ok_or(Refusal::miss())?;
     let seconds = match Age::of(entry.times, api.clock.unix_ms()) {
@@ -46,6 +47,7 @@ pub(super) async fn patch(mut call: Call) -> Result<Response, Refusal> {
     Life::new(seconds, 0)?;
     let (api, cx) = (&call.api, call.cx());
     for _ in 0..TRIES {
+        let fetching = fetching(api, &cx).await?;
         let Some((stored, version)) = fetch(&*api.backend, &named, &cx).await? else { return Err(Refusal::miss()) };
         let Some(entry) = named.open(stored, &api.metrics.refused_entries) else { return Err(Refusal::miss()) };
         let now = api.clock.unix_ms();
@@ -55,6 +57,7 @@ pub(super) async fn patch(mut call: Call) -> Result<Response, Refusal> {
         let life = Life::new(seconds, window(&entry))?;
         // Twice: the entry as it was read and as it will be.
         let _held = api.budget.hold(2 * (named.overhead() + entry.value.len()))?;
+        drop(fetching);
         let mut buffer = named.begin(entry.value.len());
         buffer.extend_from_slice(&entry.value);
         let (stored, ttl) = (named.seal(buffer, life.times(now)), life.for_store(&api.limits));

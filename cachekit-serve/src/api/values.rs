@@ -6,7 +6,7 @@ use axum::http::header::{HeaderName, HeaderValue};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 
-use super::{Call, done, media_is, within};
+use super::{Call, done, fetching, media_is, within};
 use crate::body::outgoing;
 use crate::life::{Age, Life};
 use crate::refusal::Refusal;
@@ -19,6 +19,7 @@ const DELETED: HeaderName = HeaderName::from_static("x-cachekit-deleted");
 pub(super) async fn get(call: Call) -> Result<Response, Refusal> {
     let named = call.named()?;
     let (api, cx) = (&call.api, call.cx());
+    let fetching = fetching(api, &cx).await?;
     let stored = within(&cx, api.backend.get(named.key(), &cx)).await?;
     let miss = || {
         api.metrics.misses.fetch_add(1, Relaxed);
@@ -36,6 +37,7 @@ pub(super) async fn get(call: Call) -> Result<Response, Refusal> {
     hits.fetch_add(1, Relaxed);
     api.metrics.bytes_out.fetch_add(entry.value.len() as u64, Relaxed);
     let held = api.budget.hold(named.overhead() + entry.value.len())?;
+    drop(fetching);
     let mut response = Response::new(outgoing(entry.value, (held, call.room)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

@@ -261,6 +261,7 @@ async fn bounds_that_let_nothing_through_are_refused() {
         Bounds { tenant_in_flight: 0, ..Bounds::default() },
         Bounds { max_connections: 0, ..Bounds::default() },
         Bounds { max_value: 0, ..Bounds::default() },
+        Bounds { max_fetches: 0, ..Bounds::default() },
         Bounds { max_value: usize::MAX, max_buffered: usize::MAX, ..Bounds::default() },
         Bounds { max_buffered: 10, ..Bounds::default() },
         Bounds { deadline: Duration::ZERO, ..Bounds::default() },

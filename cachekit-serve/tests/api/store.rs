@@ -1,6 +1,7 @@
 //! Stores that fail, hang, lack powers or take little.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use cachekit_conformance::{ManualClock, Memory, MemoryConfig};
@@ -23,7 +24,28 @@ struct Odd {
 
 enum Get {
     Fails(Kind),
-    Hangs,
+    Hangs(Arc<Hanging>),
+}
+
+/// How many hang at the same time, and how many did at most.
+#[derive(Default)]
+struct Hanging {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Hanging {
+    async fn hang(self: Arc<Self>) -> Result<Option<Bytes>, BackendError> {
+        struct Ends(Arc<Hanging>);
+        impl Drop for Ends {
+            fn drop(&mut self) {
+                self.0.now.fetch_sub(1, SeqCst);
+            }
+        }
+        self.most.fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
+        let _ends = Ends(self);
+        std::future::pending().await
+    }
 }
 
 impl Odd {
@@ -39,7 +61,7 @@ impl Backend for Odd {
     fn get<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
         match (self.get)() {
             None => self.memory.get(key, cx),
-            Some(Get::Hangs) => Box::pin(std::future::pending()),
+            Some(Get::Hangs(hanging)) => Box::pin(hanging.hang()),
             Some(Get::Fails(kind)) => {
                 let error = BackendError::new(kind, Operation::Get, "canary of the store");
                 ready(Err(match kind {
@@ -109,9 +131,37 @@ async fn each_failure_of_the_store_has_its_status_and_none_is_the_clients() {
 #[tokio::test]
 async fn a_store_that_hangs_is_left_at_the_deadline() {
     let bounds = Bounds { deadline: Duration::from_millis(50), ..Bounds::default() };
-    let fixture = over(bounds, |odd| odd.get = Box::new(|| Some(Get::Hangs))).await;
+    let fixture = over(bounds, |odd| odd.get = Box::new(|| Some(Get::Hangs(Arc::default())))).await;
     assert_eq!(fixture.get("k").await.status(), 504);
     assert_eq!(fixture.put("k", "v").await.status(), 204);
+}
+
+#[tokio::test]
+async fn no_more_entries_are_fetched_at_a_time_than_the_bound_allows() {
+    let hanging = Arc::<Hanging>::default();
+    let bounds = Bounds { deadline: Duration::from_millis(100), max_fetches: 2, ..Bounds::default() };
+    let counted = hanging.clone();
+    let fixture = over(bounds, |odd| {
+        odd.get = Box::new(move || Some(Get::Hangs(counted.clone())));
+        odd.cas = false;
+    })
+    .await;
+    let fixture = Arc::new(fixture);
+    let mut asks = tokio::task::JoinSet::new();
+    for number in 0..12 {
+        let fixture = fixture.clone();
+        asks.spawn(async move {
+            match number % 3 {
+                0 => fixture.status("GET", "/v1/cache/k").await,
+                1 => fixture.status("GET", "/v1/cache/k/ttl").await,
+                _ => fixture.json("PATCH", "/v1/cache/k/ttl", r#"{"ttl": 600}"#).await.0,
+            }
+        });
+    }
+    let answers = asks.join_all().await;
+    assert!(answers.iter().all(|status| [503, 504].contains(status)), "{answers:?}");
+    assert!(answers.contains(&504));
+    assert_eq!((hanging.most.load(SeqCst), hanging.now.load(SeqCst)), (2, 0));
 }
 
 #[tokio::test]
