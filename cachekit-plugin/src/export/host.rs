@@ -39,8 +39,14 @@ impl Border {
     }
 
     /// Forgets the table, after waiting for calls that are using it.
-    pub(super) fn end(&self) {
+    fn end(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Ends it when the answer is dropped, also by a panic: a thread that the backend left behind must not call a host that
+    /// has let go of its table.
+    pub(super) fn ending(border: &Arc<Self>) -> Ending {
+        Ending(Some(Arc::clone(border)))
     }
 
     pub(super) fn services(self: &Arc<Self>) -> HostServices {
@@ -50,6 +56,24 @@ impl Border {
     /// Where the events of the watch of that number go.
     pub(super) fn sink(self: &Arc<Self>, watch: u64) -> Arc<dyn WatchSink> {
         Arc::new(Telling { border: Arc::clone(self), watch })
+    }
+}
+
+/// See [`Border::ending`].
+pub(super) struct Ending(Option<Arc<Border>>);
+
+impl Ending {
+    /// Lets it go on.
+    pub(super) fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(border) = &self.0 {
+            border.end();
+        }
     }
 }
 

@@ -95,10 +95,9 @@ impl<B: Open> Instance<B> {
     pub(super) unsafe fn end(inst: *mut c_void) {
         // SAFETY: by the contract of this function this is the count that `into_raw` gave out.
         let instance = unsafe { Arc::from_raw(inst.cast::<Self>().cast_const()) };
-        let border = Arc::clone(&instance.border);
+        let _after = Border::ending(&instance.border);
         // First the backend, which may have last words for the host's log.
         drop(instance);
-        border.end();
     }
 }
 

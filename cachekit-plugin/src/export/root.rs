@@ -52,17 +52,11 @@ unsafe extern "C" fn create<E: Export>(
         entry(Operation::Open, err, || {
             let _runtime = runtime::enter(E::Backend::TOKIO);
             let border = Border::new(host);
-            let backend = E::Backend::open_json(raw::bytes_of(config_json), border.services());
-            match backend {
-                Ok(backend) => {
-                    out.write(Instance::new(backend, border).into_raw());
-                    Ok(abi::CK_OK)
-                }
-                Err(error) => {
-                    border.end();
-                    Err(error)
-                }
-            }
+            let unless_opened = Border::ending(&border);
+            let backend = E::Backend::open_json(raw::bytes_of(config_json), border.services())?;
+            out.write(Instance::new(backend, border).into_raw());
+            unless_opened.forget();
+            Ok(abi::CK_OK)
         })
     }
 }
@@ -149,3 +143,6 @@ fn reflection() -> *const c_void {
     });
     std::ptr::from_ref(&table.0).cast()
 }
+
+#[cfg(test)]
+mod tests;
