@@ -201,7 +201,10 @@ impl Cache {
             Some(tier) => Some(self.count_failure(tier.delete(&at.wire, deadline).await)),
             None => None,
         };
-        unsettled.settle();
+        match deleted {
+            Some(Err(_)) => drop(unsettled),
+            _ => unsettled.settle(),
+        }
         let was_in_l1 = engine.l1.remove(at.hash, at.wire.as_bytes());
         Ok(deleted.transpose()?.unwrap_or(was_in_l1))
     }
@@ -250,6 +253,9 @@ impl Cache {
             // `unsettled` forgets what L1 has: the store may or may not have taken the value.
             Err(error) if engine.settings.strict => Err(error.into()),
             answer => {
+                if answer.is_err() {
+                    unsettled.doubt();
+                }
                 // Nothing to keep if a newer write waits for its turn, or somebody else's was told: theirs is what L1 is to
                 // end with.
                 let settled = unsettled.settle_as(mine);
@@ -523,6 +529,21 @@ impl Unsettled<'_> {
         std::mem::forget(self);
     }
 
+    /// It has landed, and the next read brings what it left.
+    fn forget(self) {
+        let (engine, at) = (self.engine, self.at);
+        self.settle();
+        engine.l1.remove(at.hash, at.wire.as_bytes());
+    }
+
+    /// Nobody waits for it any more, and it may land yet.
+    fn doubt(&self) {
+        self.engine.doubt(self.at.hash);
+        if let Some(siblings) = &self.engine.siblings {
+            siblings.doubt(&self.engine.near, self.at.wire.as_bytes());
+        }
+    }
+
     /// Again what was done before the write: a read or a flight that began during it may have seen the older value.
     fn overtake(&self) {
         self.engine.writes.advance(self.at.hash);
@@ -539,6 +560,7 @@ impl Unsettled<'_> {
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
+        self.doubt();
         self.overtake();
         self.engine.l1.remove(self.at.hash, self.at.wire.as_bytes());
     }

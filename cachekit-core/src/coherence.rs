@@ -8,7 +8,9 @@
 //!
 //! **When an entry counts as coherent.** The watch was confirmed before the store was asked for it (or told its value), and
 //! nothing was lost since. Such an entry is *vouched for*: L1 keeps it to its own end. Every other entry lives for the L1 cap,
-//! as if there were no watch, also after one has begun. A write that the store may not have taken is never vouched for.
+//! as if there were no watch, also after one has begun. A write that the store may not have taken is never vouched for, nor
+//! is what is read behind it: it may still be on its way, and the store does not tell an instance what it wrote itself.
+//! How long that is believed is [`DOUBT`].
 //!
 //! **What bounds the silence.** The backend tells within two seconds that its connection died. On this side vouching is an end
 //! that has to be moved on ([`LEASE`]), so that a process that was stopped, a child after `fork()`, or a program whose threads
@@ -40,6 +42,10 @@ use crate::near::Near;
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 /// How often it is renewed: three may fail to come before entries are not served.
 const BEAT: Duration = Duration::from_millis(500);
+/// How long a write that was given up may still land. One that lies in a connection lands, or is lost with it, within the two
+/// seconds that the silence of a connection lasts; this is many times that, because all it costs is that what is read
+/// meanwhile lives for the cap.
+pub(crate) const DOUBT: Duration = Duration::from_secs(60);
 /// Pauses between attempts to begin a watch, doubling. Soon, because a server that restarts is back in a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 //! or loaded noted the number before it began, and keeps nothing if the number changed. A *turn* orders the writes of
 //! this process to the second tier, so that what stands there last is what L1 was told last. And per stripe of
 //! namespaces an *epoch* with a *gate*: clearing changes the epoch, then waits until the writes under way have landed.
+//! Beside these a stripe may be in *doubt*: a write that nobody waits for any more may land yet.
 //!
 //! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
 //! alone: two processes that write one key are ordered by the store.
@@ -26,6 +27,8 @@ struct KeyStripe {
     /// last two, through which an old value slips in after a newer one was reported as stored.
     generation: StdMutex<u64>,
     turn: Mutex<()>,
+    /// Until when a write of one of its keys may land that was given up; 0: none was.
+    doubted_until_ms: AtomicU64,
 }
 
 #[derive(Default)]
@@ -107,6 +110,17 @@ impl Writes {
     /// Makes everything that is on its way for this key too late.
     pub(crate) fn advance(&self, hash: KeyHash) {
         *lock(&self.stripe(hash).generation) += 1;
+    }
+
+    /// A write of this key was given up and may land yet. Said before the generation moves on, so that whoever notes the new
+    /// one knows.
+    pub(crate) fn doubt(&self, hash: KeyHash, until_ms: u64) {
+        self.stripe(hash).doubted_until_ms.fetch_max(until_ms, Ordering::AcqRel);
+    }
+
+    /// Until when a write of this key may land that was given up.
+    pub(crate) fn doubted_until_ms(&self, hash: KeyHash) -> u64 {
+        self.stripe(hash).doubted_until_ms.load(Ordering::Acquire)
     }
 
     /// Ends a write that has landed: makes too late what saw the store before it, and returns what to keep its value under,

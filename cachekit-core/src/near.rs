@@ -10,6 +10,7 @@ use cachekit_plugin::{CacheActivity, Limits};
 
 use crate::cache::Settings;
 use crate::clock::Clock;
+use crate::coherence::DOUBT;
 use crate::coherence::shortened::Shortened;
 use crate::guard::flight::Flights;
 use crate::invalidate::{NamespaceSlot, Ticket, Writes};
@@ -36,7 +37,19 @@ impl Near {
         // The epoch is read first. Whoever ends vouching changes the epochs afterwards, so a ticket that still believes in it
         // has an epoch that is over.
         let ticket = self.writes.ticket(slot, hash);
-        ticket.with_vouched(self.l1.is_vouched_for() && self.will_be_told(wire, hash))
+        ticket.with_vouched(self.l1.is_vouched_for() && !self.is_in_doubt(hash) && self.will_be_told(wire, hash))
+    }
+
+    /// A write of this key through our instance of the store was given up: if it lands yet, nobody is told.
+    pub(crate) fn doubt(&self, hash: KeyHash) {
+        let doubt_ms = u64::try_from(DOUBT.as_millis()).unwrap_or(u64::MAX);
+        self.writes.doubt(hash, self.clock.coarse_ms().saturating_add(doubt_ms));
+    }
+
+    fn is_in_doubt(&self, hash: KeyHash) -> bool {
+        let until_ms = self.writes.doubted_until_ms(hash);
+        // No clock is read for the many keys of which no write was ever given up.
+        until_ms != 0 && self.clock.coarse_ms() < until_ms
     }
 
     /// Whether a change of this key would be understood.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cachekit_plugin::{Operation, Ttl};
+use cachekit_plugin::{BackendError, Operation, Ttl};
 use serde::Serialize;
 
 use super::{At, Cache, Entry, SetOptions, Unsettled, Value, new_entry};
@@ -86,7 +86,7 @@ impl Cache {
         let unsettled: Vec<Unsettled<'_>> = entries.iter().map(|(at, _)| Unsettled { engine, at }).collect();
         let turns = self.count_failure(turns);
         engine.counters.sets.add_n(entries.len() as u64);
-        let (landed, written) = match (&engine.tier, turns) {
+        let (landed, written): (bool, Vec<Option<BackendError>>) = match (&engine.tier, turns) {
             (Some(tier), Ok(_turns)) => {
                 let ttl = times.ttl(engine.clock.unix_ms());
                 let batch: Vec<(&WireKey, Bytes, Ttl)> =
@@ -107,6 +107,11 @@ impl Cache {
             }
             (None, _) => (true, Vec::new()),
         };
+        for (at, unsettled) in unsettled.iter().enumerate() {
+            if !landed || written.get(at).is_some_and(Option::is_some) {
+                unsettled.doubt();
+            }
+        }
         let settled = engine.writes.settle_many(entries.iter().zip(mine).map(|((at, _), mine)| (at.hash, mine)));
         unsettled.into_iter().for_each(Unsettled::settled);
         let mut failures = written.into_iter().chain(std::iter::repeat_with(|| None));
@@ -153,7 +158,13 @@ impl Cache {
             Some(tier) => Some(self.count_failure(tier.delete_many(&wires, deadline).await)),
             None => None,
         };
-        unsettled.into_iter().for_each(Unsettled::settle);
+        for (at, unsettled) in unsettled.into_iter().enumerate() {
+            match &answers {
+                Some(Err(_)) => drop(unsettled),
+                Some(Ok(answers)) if answers.get(at).is_some_and(Result::is_err) => drop(unsettled),
+                _ => unsettled.settle(),
+            }
+        }
         let in_l1 = places.iter().filter(|at| engine.l1.remove(at.hash, at.wire.as_bytes())).count() as u64;
         let Some(answers) = answers else { return Ok(in_l1) };
         let mut deleted = 0;

@@ -231,11 +231,13 @@ impl Interop {
         engine.counters.sets.add();
         self.cache.overtake(&call.at);
         let deadline = self.cache.deadline();
-        // Never settled: the next read brings the entry with what the store says of its age.
-        let _forgotten = Unsettled { engine, at: &call.at };
+        let unsettled = Unsettled { engine, at: &call.at };
         let _turn = self.cache.count_failure(self.cache.turn(&call.at, deadline, Operation::Set).await)?;
         let written = tier.set_stale(&call.at.wire, entry.stored, life, stale_ms, deadline).await;
-        Ok(self.cache.count_failure(written)?)
+        self.cache.count_failure(written)?;
+        // The next read brings the entry with what the store says of its age.
+        unsettled.forget();
+        Ok(())
     }
 
     /// Removes the value of a call; `true` if there was one.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
 
-use super::{At, Cache, Entry, SetOptions, Unsettled};
+use super::{At, Cache, Engine, Entry, SetOptions, Unsettled};
 use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
 use crate::guard::breaker::BreakerState;
 use crate::guard::deadline::within;
+use crate::invalidate::NamespaceSlot;
 use crate::key::strip;
 use crate::observe::Stats;
 use crate::tier::Tier;
@@ -46,6 +47,23 @@ impl CacheHealth {
     /// Whether everything that is configured answers.
     pub fn is_healthy(&self) -> bool {
         self.tier.as_ref().is_none_or(|tier| tier.as_ref().is_ok_and(|health| health.healthy))
+    }
+}
+
+/// A clearing under way. However it ends, also if the caller goes away, reads and flights are too late that began while the
+/// store still had older entries, and the caches beside this one forget what the store may not have any more.
+struct Clearing<'a> {
+    engine: &'a Engine,
+    slot: NamespaceSlot,
+}
+
+impl Drop for Clearing<'_> {
+    fn drop(&mut self) {
+        self.engine.writes.new_epoch(self.slot);
+        self.engine.flights.detach_all();
+        if let Some(siblings) = &self.engine.siblings {
+            siblings.cleared(&self.engine.near, self.slot);
+        }
     }
 }
 
@@ -111,10 +129,11 @@ impl Cache {
         let deadline = self.deadline();
         let Some(tier) = &engine.tier else { return self.touch_l1(&at, new).await };
         self.overtake(&at);
-        // Never settled: the next read brings back the entry with its new end.
-        let _forgotten = Unsettled { engine, at: &at };
+        let unsettled = Unsettled { engine, at: &at };
         let _turn = self.count_failure(self.turn(&at, deadline, Operation::Touch).await)?;
-        self.touch_tier(tier, &at, new, deadline).await
+        let touched = self.touch_tier(tier, &at, new, deadline).await?;
+        unsettled.forget();
+        Ok(touched)
     }
 
     async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
@@ -180,17 +199,11 @@ impl Cache {
             Ok(())
         })
         .await?;
-        let cleared = match &engine.tier {
+        let _clearing = Clearing { engine, slot: self.slot };
+        match &engine.tier {
             Some(tier) => self.clear_tier(tier).await,
             None => Ok(0),
-        };
-        // Reads and flights that began while the store still had older entries.
-        engine.writes.new_epoch(self.slot);
-        engine.flights.detach_all();
-        if let Some(siblings) = &engine.siblings {
-            siblings.cleared(&engine.near, self.slot);
         }
-        cleared
     }
 
     async fn clear_tier(&self, tier: &Tier) -> Result<u64, Error> {

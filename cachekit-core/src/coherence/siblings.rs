@@ -52,6 +52,11 @@ impl Siblings {
         self.others(writer, |near| near.changed_beside(wire));
     }
 
+    /// A write of `writer` was given up and may land yet.
+    pub(crate) fn doubt(&self, writer: &Near, wire: &[u8]) {
+        self.others(writer, |near| near.doubt(near.l1.hash(wire)));
+    }
+
     /// `writer` cleared a namespace, or may have.
     pub(crate) fn cleared(&self, writer: &Near, slot: NamespaceSlot) {
         self.others(writer, |near| {

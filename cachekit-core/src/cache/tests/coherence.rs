@@ -1,6 +1,6 @@
 //! L1 beside other writers: what is told is forgotten, what is not told is kept, and nothing comes back.
 
-use cachekit_plugin::{CacheActivity, Event, HostServices, Watch, WatchGuard, WatchSink};
+use cachekit_plugin::{CacheActivity, Clear, Event, HostServices, Watch, WatchGuard, WatchSink};
 
 use super::*;
 use crate::coherence::LEASE;
@@ -10,8 +10,10 @@ use crate::coherence::LEASE;
 struct Telling {
     inner: Memory,
     after_get: Gate,
+    before_set: Gate,
     after_set: Gate,
-    fails_sets: std::sync::atomic::AtomicBool,
+    after_clear: Gate,
+    fails_writes: std::sync::atomic::AtomicBool,
     refuses_watches: std::sync::atomic::AtomicBool,
     sinks: std::sync::Mutex<Vec<Arc<dyn WatchSink>>>,
     ended: Arc<AtomicU32>,
@@ -22,6 +24,13 @@ impl Telling {
     fn tell(&self, event: Event<'_>) {
         let sink = self.sinks.lock().unwrap().last().cloned();
         sink.expect("somebody watches").event(event);
+    }
+
+    fn may_write(&self, operation: Operation) -> Result<(), BackendError> {
+        match self.fails_writes.load(Ordering::SeqCst) {
+            true => Err(BackendError::new(Kind::Transient, operation, "not now")),
+            false => Ok(()),
+        }
     }
 
     fn changed(&self, key: &str) {
@@ -62,16 +71,18 @@ impl Backend for Telling {
     }
     fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
         Box::pin(async move {
-            if self.fails_sets.load(Ordering::SeqCst) {
-                return Err(BackendError::new(Kind::Transient, Operation::Set, "not now"));
-            }
+            self.may_write(Operation::Set)?;
+            self.before_set.pass().await;
             self.inner.set(key, value, ttl, cx).await?;
             self.after_set.pass().await;
             Ok(())
         })
     }
     fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
-        self.inner.delete(key, cx)
+        Box::pin(async move {
+            self.may_write(Operation::Delete)?;
+            self.inner.delete(key, cx).await
+        })
     }
     fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         self.inner.exists(key, cx)
@@ -82,8 +93,21 @@ impl Backend for Telling {
     fn close<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, ()> {
         self.inner.close(cx)
     }
+    fn clear(&self) -> Option<&dyn Clear> {
+        Some(self)
+    }
     fn watch(&self) -> Option<&dyn Watch> {
         Some(self)
+    }
+}
+
+impl Clear for Telling {
+    fn clear<'a>(&'a self, prefix: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, u64> {
+        Box::pin(async move {
+            let cleared = Clear::clear(&self.inner, prefix, cx).await;
+            self.after_clear.pass().await;
+            cleared
+        })
     }
 }
 
@@ -338,12 +362,102 @@ async fn a_loader_that_ran_into_a_change_writes_nothing_and_keeps_nothing() {
 async fn a_write_that_the_store_may_not_have_keeps_the_cap() {
     let bench = Bench::new();
     let (cache, store) = bench.telling().await;
-    store.fails_sets.store(true, Ordering::SeqCst);
+    store.fails_writes.store(true, Ordering::SeqCst);
     cache.set("one", &1).await.unwrap();
     cache.set_many(&[("many", 1)], SetOptions::default()).await.unwrap();
     assert!(is_in_l1(&cache, "one").await && is_in_l1(&cache, "many").await);
     bench.listen_for(&cache, 31);
     assert!(!is_in_l1(&cache, "one").await && !is_in_l1(&cache, "many").await);
+}
+
+/// Does `give_up` to a key that the store has as 1, reads it, lets the write land after all, of which the store does not tell
+/// its own writer, and returns what is read once the cap is over.
+async fn read_after_a_late_landing(give_up: impl AsyncFnOnce(&Cache, &Arc<Telling>)) -> u32 {
+    let bench = Bench::new();
+    let (cache, store) = bench.telling().await;
+    bench.cache().set("k", &1).await.unwrap();
+    give_up(&cache, &store).await;
+    // What the process keeps of the write itself goes, as it does when L1 is full.
+    store.changed("k");
+    assert_eq!(*cache.get::<u32>("k").await.unwrap().unwrap(), 1);
+    bench.cache().set("k", &2).await.unwrap();
+    bench.listen_for(&cache, 31);
+    *cache.get::<u32>("k").await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn what_was_read_behind_a_write_that_may_still_land_keeps_the_cap() {
+    let left = async |cache: &Cache, store: &Arc<Telling>| {
+        store.before_set.close();
+        let setting = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.set("k", &2).await }
+        });
+        store.before_set.arrived.notified().await;
+        setting.abort();
+        assert!(setting.await.unwrap_err().is_cancelled());
+    };
+    assert_eq!(read_after_a_late_landing(left).await, 2, "the caller went away");
+    let failed = async |cache: &Cache, store: &Arc<Telling>| {
+        store.fails_writes.store(true, Ordering::SeqCst);
+        cache.set("k", &2).await.unwrap();
+    };
+    assert_eq!(read_after_a_late_landing(failed).await, 2, "set");
+    let batch = async |cache: &Cache, store: &Arc<Telling>| {
+        store.fails_writes.store(true, Ordering::SeqCst);
+        cache.set_many(&[("k", 2)], SetOptions::default()).await.unwrap();
+    };
+    assert_eq!(read_after_a_late_landing(batch).await, 2, "set_many");
+    let deleted = async |cache: &Cache, store: &Arc<Telling>| {
+        store.fails_writes.store(true, Ordering::SeqCst);
+        cache.delete("k").await.unwrap_err();
+    };
+    assert_eq!(read_after_a_late_landing(deleted).await, 2, "delete");
+    let deleted_batch = async |cache: &Cache, store: &Arc<Telling>| {
+        store.fails_writes.store(true, Ordering::SeqCst);
+        cache.delete_many(&["k"]).await.unwrap_err();
+    };
+    assert_eq!(read_after_a_late_landing(deleted_batch).await, 2, "delete_many");
+    let beside = async |_: &Cache, store: &Arc<Telling>| {
+        store.fails_writes.store(true, Ordering::SeqCst);
+        let sibling = Cache::builder().backend(Arc::clone(store) as Arc<dyn Backend>).coherence(false).build().unwrap();
+        sibling.set("k", &2).await.unwrap();
+    };
+    assert_eq!(read_after_a_late_landing(beside).await, 2, "by another cache on the instance");
+    let nothing = async |_: &Cache, _: &Arc<Telling>| {};
+    assert_eq!(
+        read_after_a_late_landing(nothing).await,
+        1,
+        "the control: what nobody doubts is kept, for it would be told"
+    );
+}
+
+#[tokio::test]
+async fn a_doubt_ends() {
+    let bench = Bench::new();
+    let (cache, store) = bench.telling().await;
+    store.fails_writes.store(true, Ordering::SeqCst);
+    cache.set("k", &1).await.unwrap();
+    bench.listen_for(&cache, 61);
+    bench.cache().set("k", &2).await.unwrap();
+    assert_eq!(*cache.get::<u32>("k").await.unwrap().unwrap(), 2);
+    bench.listen_for(&cache, 61);
+    assert!(is_in_l1(&cache, "k").await);
+}
+
+#[tokio::test]
+async fn a_clear_that_was_given_up_is_told_to_the_caches_beside_it() {
+    let bench = Bench::new();
+    let (listening, store) = bench.telling().await;
+    let clearing = Cache::builder().backend(Arc::clone(&store) as Arc<dyn Backend>).coherence(false).build().unwrap();
+    bench.cache().set("k", &1).await.unwrap();
+    assert_eq!(*listening.get::<u32>("k").await.unwrap().unwrap(), 1);
+    store.after_clear.close();
+    let task = tokio::spawn(async move { clearing.clear().await });
+    store.after_clear.arrived.notified().await;
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert_eq!(listening.get::<u32>("k").await.unwrap(), None);
 }
 
 #[tokio::test]
