@@ -10,8 +10,9 @@
 //!                                     └──────── a failure ────────────┘
 //! ```
 //!
-//! A call that is dropped says nothing about the store: its permit is given back and nothing is counted. Probes that never
-//! report are given up after another open time, so that the breaker cannot be wedged.
+//! A call that is dropped says nothing about the store: its permit is given back and nothing is counted. Probes that have not
+//! reported after another open time leave their places to others, so that the breaker cannot be wedged; when they report,
+//! they count all the same: a store that hangs, or is slow, answers later than that.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -178,9 +179,11 @@ impl Breaker {
         match inner.state {
             BreakerState::Closed => return Ok(Permit { breaker: self, cycle: None }),
             BreakerState::Open | BreakerState::HalfOpen if waited_ms > inner.open_ms => {
-                inner.cycle += 1;
+                if inner.state == BreakerState::Open {
+                    inner.cycle += 1;
+                    inner.probes_succeeded = 0;
+                }
                 inner.probes_given = 0;
-                inner.probes_succeeded = 0;
                 inner.since_ms = now;
                 self.enter(&mut inner, BreakerState::HalfOpen);
             }
@@ -227,7 +230,7 @@ impl Breaker {
                 }
             }
             (BreakerState::HalfOpen, Some(cycle)) if inner.cycle == cycle => self.open(&mut inner, now),
-            // Calls that began before it opened tell nothing new, nor do probes that were given up.
+            // Calls that began before it opened tell nothing new, nor do probes of an earlier half-open time.
             _ => {}
         }
     }

@@ -139,6 +139,26 @@ fn an_answer_from_before_it_opened_changes_nothing() {
 }
 
 #[test]
+fn probes_that_take_longer_than_the_pause_count_when_they_end() {
+    let (breaker, clock) = breaker(BreakerConfig::default());
+    (0..5).for_each(|_| assert!(call(&breaker, true)));
+    clock.advance(seconds(2));
+    let probe = || breaker.admit(Operation::Get).expect("a probe");
+    let hangs = probe();
+    clock.advance(seconds(2));
+    let _another = probe();
+    hangs.settle(true);
+    assert_eq!(breaker.state(), BreakerState::Open, "it timed out");
+    assert!(breaker.lock().open_ms >= 1_500, "and the pause grows");
+    clock.advance(seconds(3));
+    let slow = [probe(), probe(), probe()];
+    clock.advance(seconds(3));
+    let _another = probe();
+    slow.into_iter().for_each(|permit| permit.settle(false));
+    assert_eq!(breaker.state(), BreakerState::Closed, "a slow store is one that answers");
+}
+
+#[test]
 fn the_pause_doubles_while_probes_fail_and_starts_anew_after_a_recovery() {
     let (breaker, clock) = breaker(BreakerConfig::default());
     (0..5).for_each(|_| assert!(call(&breaker, true)));
