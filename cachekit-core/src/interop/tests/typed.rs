@@ -66,6 +66,32 @@ fn a_struct_is_stored_as_cachekit_rs_stores_it() {
     }
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Tree {
+    Leaf,
+    Only(Box<Tree>),
+    Pair(Box<Tree>, u8),
+    Named { below: Box<Tree> },
+}
+
+#[test]
+fn what_is_nested_too_deeply_to_be_read_is_not_written() {
+    let kinds: [(fn(Box<Tree>) -> Tree, usize); 3] = [
+        // A map around the next one.
+        (Tree::Only, 1),
+        // A map, and a list or a map inside.
+        (|below| Tree::Pair(below, 1), 2),
+        (|below| Tree::Named { below }, 2),
+    ];
+    for (around, levels) in kinds {
+        let nested = |depth| (0..depth).fold(Tree::Leaf, |below, _| around(Box::new(below)));
+        let deepest = MAX_TYPED_DEPTH / levels;
+        let tree = nested(deepest);
+        assert_eq!(read_typed::<Tree>(&write(&tree)).unwrap(), tree);
+        assert!(refused(&nested(deepest + 1)));
+    }
+}
+
 #[test]
 fn large_integers_are_integers_or_refused() {
     // rmp-serde makes 16 bytes of it.

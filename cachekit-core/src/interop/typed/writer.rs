@@ -84,7 +84,7 @@ impl<'a> Writer<'a> {
         if let Some(len) = len {
             header(self.out, is_map, len);
         }
-        Ok(Container { writer: self, is_map, announced: len, at, written: 0 })
+        Ok(Container { writer: self, is_map, announced: len, at, written: 0, levels: 1 })
     }
 
     /// `{name: …}` around what a variant holds.
@@ -93,8 +93,21 @@ impl<'a> Writer<'a> {
         if self.depth == MAX_TYPED_DEPTH {
             return Err(InteropError::Value { kind: "an enum", reason: "it is nested too deeply" });
         }
+        self.depth += 1;
         pack::map(self.out, 1);
         self.name(name)
+    }
+
+    /// The same around a container.
+    fn open_variant(
+        &mut self,
+        name: &'static str,
+        is_map: bool,
+        len: usize,
+    ) -> Result<Container<'_, 'a>, InteropError> {
+        self.variant(name)?;
+        let container = self.open(is_map, Some(len))?;
+        Ok(Container { levels: 2, ..container })
     }
 }
 
@@ -109,6 +122,8 @@ pub(super) struct Container<'w, 'a> {
     /// Where its header stands, or is to stand.
     at: usize,
     written: usize,
+    /// What it adds to the nesting: with the map around a variant's, two.
+    levels: usize,
 }
 
 impl Container<'_, '_> {
@@ -123,7 +138,7 @@ impl Container<'_, '_> {
     }
 
     fn close(self) -> Result<(), InteropError> {
-        self.writer.depth -= 1;
+        self.writer.depth -= self.levels;
         match self.announced {
             Some(len) if len == self.written => {}
             // A type that announces one number of elements and gives another would make a document that nobody reads.
@@ -270,7 +285,6 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         value: &T,
     ) -> Result<(), InteropError> {
         self.variant(variant)?;
-        self.depth += 1;
         value.serialize(&mut *self)?;
         self.depth -= 1;
         Ok(())
@@ -295,8 +309,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         len: usize,
     ) -> Result<Container<'w, 'a>, InteropError> {
-        self.variant(variant)?;
-        self.open(false, Some(len))
+        self.open_variant(variant, false, len)
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Container<'w, 'a>, InteropError> {
@@ -314,8 +327,7 @@ impl<'w, 'a> Serializer for &'w mut Writer<'a> {
         variant: &'static str,
         len: usize,
     ) -> Result<Container<'w, 'a>, InteropError> {
-        self.variant(variant)?;
-        self.open(true, Some(len))
+        self.open_variant(variant, true, len)
     }
 
     fn is_human_readable(&self) -> bool {
