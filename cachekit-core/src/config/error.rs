@@ -19,14 +19,16 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is no TOML, has an unknown field, or a value of another type. The text shows the line.
-    #[error("the configuration file {path:?} is not usable: {source}")]
+    /// The file is no TOML, has an unknown field, or a value of another type. The line is named and not shown: what stands in
+    /// it may be a key or a password that somebody wrote where a reference belongs.
+    #[error("the configuration file {path:?} is not usable: line {line}: {reason}")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What and where.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
     },
     /// A value that is out of range, or contradicts another.
     #[error("{field} ({origin}): {reason}")]

@@ -109,9 +109,17 @@ enum Size {
 impl File {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = read(path, MAX_FILE_BYTES).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let fields = toml::from_str(&text)
-            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
-        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let line_ends: Vec<usize> =
+            text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect();
+        let fields = toml::from_str(&text).map_err(|error: toml::de::Error| {
+            let line = line(&line_ends, error.span().map_or(0, |span| span.start));
+            let said = without_value(error.message());
+            let reason = match field_of(&text, line) {
+                Some(field) => format!("{field}: {said}"),
+                None => said,
+            };
+            ConfigError::Syntax { path: path.to_owned(), line, reason }
+        })?;
         Ok(Self { path: path.to_owned(), line_ends, fields })
     }
 
@@ -280,8 +288,27 @@ impl File {
     }
 
     fn at<T>(&self, field: &Spanned<T>) -> Source {
-        let line = self.line_ends.partition_point(|end| *end < field.span().start) + 1;
-        Source::File { path: self.path.clone(), line }
+        Source::File { path: self.path.clone(), line: line(&self.line_ends, field.span().start) }
+    }
+}
+
+/// The line of a byte, from 1.
+fn line(line_ends: &[usize], at: usize) -> usize {
+    line_ends.partition_point(|end| *end < at) + 1
+}
+
+/// What a line assigns to, if it looks like one of our fields.
+fn field_of(text: &str, line: usize) -> Option<&str> {
+    let (name, _) = text.lines().nth(line - 1)?.split_once('=')?;
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'0'..=b'9' | b'_');
+    Some(name.trim()).filter(|name| (1..=40).contains(&name.len()) && name.bytes().all(is_plain))
+}
+
+/// What serde says of a text that stands where something else belongs, without the text.
+fn without_value(message: &str) -> String {
+    match (message.split_once("string \""), message.rsplit_once("\", expected")) {
+        (Some((before, _)), Some((_, after))) => format!("{before}text, expected{after}"),
+        _ => message.to_owned(),
     }
 }
 

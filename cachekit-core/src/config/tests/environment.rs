@@ -213,7 +213,16 @@ fn keys_in_a_file_are_references() {
     let text = words(from_toml(&toml("/nowhere")));
     assert!(text.contains("cachekit.toml:4") && text.contains("/nowhere"), "{text}");
     let text = words(from_toml(&format!("[encryption]\nmaster_key = \"{KEY}\"\n")));
-    assert!(text.contains("$secret"), "{text}");
+    assert!(text.contains("line 2") && text.contains("$secret") && !text.contains(KEY), "{text}");
+    for (wrong, expected) in [
+        (format!("[encryption]\nprevious_master_keys = \"{KEY}\"\n"), "expected a sequence"),
+        (format!("tier = \"redis://u:{KEY}@h\"\n"), "expected a sequence"),
+        (format!("[[tier]]\nbackend = \"redis://u:{KEY}@h\n"), "line 2"),
+        (format!("strict = \"{KEY}\"\n"), "line 1: strict: invalid type: text, expected a boolean"),
+    ] {
+        let text = words(from_toml(&wrong));
+        assert!(text.contains(expected) && !text.contains(KEY), "{text}");
+    }
     let text = words(from_toml("[encryption]\ndeployment_uuid = \"nope\"\n"));
     assert!(text.contains("encryption.deployment_uuid") && text.contains(":2"), "{text}");
 }

@@ -89,6 +89,8 @@ fn what_is_nested_too_deeply_to_be_read_is_not_written() {
         let tree = nested(deepest);
         assert_eq!(read_typed::<Tree>(&write(&tree)).unwrap(), tree);
         assert!(refused(&nested(deepest + 1)));
+        let wide: Vec<Tree> = (0..200).map(|_| nested(1)).collect();
+        assert_eq!(read_typed::<Vec<Tree>>(&write(&wide)).unwrap(), wide, "what is beside it is not below it");
     }
 }
 
