@@ -76,7 +76,8 @@ enum Tree {
 
 #[test]
 fn what_is_nested_too_deeply_to_be_read_is_not_written() {
-    let kinds: [(fn(Box<Tree>) -> Tree, usize); 3] = [
+    type Around = fn(Box<Tree>) -> Tree;
+    let kinds: [(Around, usize); 3] = [
         // A map around the next one.
         (Tree::Only, 1),
         // A map, and a list or a map inside.
