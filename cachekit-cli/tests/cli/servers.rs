@@ -36,6 +36,17 @@ fn redis_to_files_and_back_keeps_values_and_lives() {
 }
 
 #[test]
+fn entries_that_are_merely_named_like_leases_arrive() {
+    let home = Home::new();
+    let (redis, other) = (Redis::start(), Redis::start());
+    redis.command(&["SET", "deploy:lock", &"v".repeat(65), "PX", "60000"]);
+    redis.command(&["SET", "app:lock", "without an end"]);
+    let ran = home.run(["copy", &redis.url(), &other.url(), "--json"]).expect(0).json();
+    assert_eq!((&ran["copied"], &ran["left_out"]), (&json!(2), &json!({})), "{ran}");
+    assert_eq!(other.command(&["GET", "app:lock"]).trim(), "without an end");
+}
+
+#[test]
 fn redis_to_memcached_shortens_what_memcached_does_not_take_and_the_engine_finds_it() {
     let home = Home::new();
     let (redis, memcached) = (Redis::start(), Memcached::start());

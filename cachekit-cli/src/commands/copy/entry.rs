@@ -13,6 +13,9 @@ use cachekit_plugin::{Limits, Ttl};
 use super::tally::Reason;
 use crate::exit::Failure;
 
+/// Tokens of leases are no longer: those of the family have 32 and 36 bytes.
+const LONGEST_TOKEN: usize = 64;
+
 /// Which wire keys are meant.
 #[derive(Debug)]
 pub(super) struct Filter(String);
@@ -46,6 +49,8 @@ pub(super) struct Write {
     /// When it ends by its own word: Unix milliseconds, 0 for no word.
     pub(super) expires_ms: u64,
     pub(super) ttl: Ttl,
+    /// Named and sized like a lease, which an entry may be as well.
+    may_be_lease: bool,
 }
 
 impl Write {
@@ -62,7 +67,6 @@ impl Write {
             (Some(envelope), _) => envelope.wire_key().to_vec(),
             // Neither the format nor the listing says whose it is.
             (None, None) => return Err(Reason::Foreign),
-            (None, Some(listed)) if listed.ends_with(b":lock") => return Err(Reason::Lease),
             (None, Some(listed)) => listed.to_vec(),
         };
         if !wire.starts_with(filter.0.as_bytes()) {
@@ -80,8 +84,14 @@ impl Write {
         if stored.len() as u64 > target.max_value {
             return Err(Reason::TooLarge);
         }
+        let may_be_lease = envelope.is_none() && wire.ends_with(b":lock") && stored.len() <= LONGEST_TOKEN;
         let expires_ms = envelope.map_or(0, |envelope| envelope.meta().times.expires_ms);
-        Ok(Self { stored, from, to, expires_ms, ttl: Ttl::Never })
+        Ok(Self { stored, from, to, expires_ms, ttl: Ttl::Never, may_be_lease })
+    }
+
+    /// Whether it is the lease of somebody: leases end by themselves, and what stays is an entry that is merely named so.
+    pub(super) fn is_lease(&self, life: Ttl) -> bool {
+        self.may_be_lease && life != Ttl::Never
     }
 
     /// Sets its life; `true` if the target has none that long.
@@ -174,10 +184,18 @@ mod tests {
 
     #[test]
     fn leases_and_what_is_too_large_stay_where_they_are() {
-        assert_eq!(plan(Some(b"ck:ns:k:lock"), Bytes::from_static(b"token"), &ANY), Err(Reason::Lease));
+        let any = Filter(String::new());
+        let is_lease =
+            |key: &[u8], stored: Bytes, life| Write::plan(Some(key), stored, &ANY, &ANY, &any).unwrap().is_lease(life);
+        let (token, minute) = (Bytes::from_static(b"token"), Ttl::from_ms(60_000).unwrap());
+        assert!(is_lease(b"ck:ns:k:lock", token.clone(), minute));
+        // Leases have an end and a short token; other languages may have entries of such names.
+        assert!(!is_lease(b"ck:ns:k:lock", token.clone(), Ttl::Never));
+        assert!(!is_lease(b"ck:ns:k:lock", Bytes::from(vec![b'v'; 65]), minute));
+        assert!(!is_lease(b"ck:ns:k", token, minute));
         assert_eq!(plan(Some(b"ck:ns:k"), entry("k"), &Limits::new(1024, 10)), Err(Reason::TooLarge));
         // A key that merely ends so.
-        assert!(plan(Some(b"ck:ns:k:lock"), entry("k:lock"), &ANY).is_ok());
+        assert!(!is_lease(b"ck:ns:k:lock", entry("k:lock"), minute));
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl Run<'_> {
         let mut ready = Vec::with_capacity(writes.len());
         for (mut write, life) in writes.into_iter().zip(lives) {
             match life {
+                Ok(Ok(life)) if write.is_lease(life) => self.tally.leave(Reason::Lease),
                 Ok(Ok(life)) => {
                     self.tally.shortened += u64::from(write.live(life, &limits));
                     ready.push(write);
