@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Result;
 
@@ -37,8 +37,41 @@ pub(crate) fn run_demo() -> Result<()> {
     step("the same program, not rebuilt, with a backend written in C: only the configuration changes");
     show(&config, &c_toml)?;
     index(&host, &config)?;
+    if setup::has("redis-server") {
+        redis(&host, &config, &place)?;
+    } else {
+        step("redis-server is not on this machine: with it the same program would now keep its answers there");
+    }
     step("done; the same backends answer to the command-line program: cargo run -q -p cachekit-cli -- --help");
     Ok(())
+}
+
+/// The same program once more, on a Redis that lives as long as this.
+fn redis(host: &Path, config: &Path, place: &Path) -> Result<()> {
+    /// Ends with the demo, however that ends.
+    struct Server(Child);
+    impl Drop for Server {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let plugin = plugins::redis()?.canonicalize()?;
+    let socket = place.join("redis.sock");
+    // On a socket in the demo's own directory: no port to choose, and nobody else's server is in the way.
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
+    let _server = Server(command.arg("--dir").arg(place).stdout(Stdio::null()).spawn()?);
+    let toml = format!(
+        "namespace = \"demo\"\nttl = \"1h\"\n\n[[tier]]\npath = {plugin:?}\n\n[tier.options]\nurl = \"unix://{}\"\n",
+        socket.display()
+    );
+    step("the same program, not rebuilt, on Redis");
+    show(config, &toml)?;
+    // The first process may find the server still starting: then its values stay in it, which is the point of a cache.
+    index(host, config)?;
+    step("another process finds them there");
+    index(host, config)
 }
 
 fn show(config: &Path, toml: &str) -> Result<()> {

@@ -22,6 +22,11 @@ pub(crate) fn file() -> Result<PathBuf> {
     backend("cachekit-backend-file")
 }
 
+/// Our Redis backend as a library.
+pub(crate) fn redis() -> Result<PathBuf> {
+    backend("cachekit-backend-redis")
+}
+
 /// The plugin in plain C, built beside its sources' copy in `into`.
 pub(crate) fn c_memory(into: &Path) -> Result<PathBuf> {
     let source = root().join("plugins-example/c-memory");
