@@ -187,7 +187,12 @@ impl RedisBackend {
                 question.arg("server");
                 // A user who may not ask for it can still use the cache.
                 if let Ok(info) = server.ask(&question, Access::Read, cx).await.and_then(reply::text) {
-                    for (field, name) in [("redis_version:", "version"), ("uptime_in_seconds:", "uptime_seconds")] {
+                    let told = [
+                        ("redis_version:", "version"),
+                        ("uptime_in_seconds:", "uptime_seconds"),
+                        ("run_id:", "run_id"),
+                    ];
+                    for (field, name) in told {
                         if let Some(value) = info.lines().find_map(|line| line.strip_prefix(field)) {
                             health = health.with_detail(name, value.trim());
                         }

@@ -121,6 +121,29 @@ fn a_copy_goes_on_from_the_place_where_its_source_went_away() {
 }
 
 #[test]
+fn a_copy_does_not_go_on_in_a_source_that_was_restarted() {
+    let home = Home::new();
+    let (from, to) = (Redis::start(), Redis::start());
+    for number in 0..300 {
+        from.command(&["SET", &format!("plain:{number}"), "value"]);
+    }
+    let place = home.path().join("place");
+    let (from_url, to_url) = (from.url(), to.url());
+    let args = ["copy", &from_url, &to_url, "--resume", place.to_str().unwrap(), "--batch", "1", "--json"];
+    let mut child =
+        home.command(args).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    while !place.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the copy ended before it was killed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    from.kill();
+    from.restart();
+    let refused = home.run(args).expect(2).json();
+    assert!(refused["error"]["message"].as_str().unwrap().contains("restarted"), "{refused}");
+}
+
+#[test]
 fn a_bench_of_each_server_has_no_errors_and_leaves_nothing() {
     let home = Home::new();
     let (redis, memcached) = (Redis::start(), Memcached::start());

@@ -81,6 +81,14 @@ impl Source {
         self.limits.enumerates
     }
 
+    /// Which run of its server it is, where the store says so: the cursors of a Redis are no good in the next one, and going
+    /// on with one would leave out entries without a word.
+    pub(super) async fn run_id(&self) -> Result<String, BackendError> {
+        let health =
+            self.patience.exchange(Operation::Health, async |cx: &Cx<'_>| self.backend.health(cx).await).await?;
+        Ok(health.details.get("run_id").and_then(|id| id.as_str()).unwrap_or_default().to_owned())
+    }
+
     fn scan(&self) -> Result<&dyn Scan, BackendError> {
         self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Scan))
     }

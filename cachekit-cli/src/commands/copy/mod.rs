@@ -33,8 +33,12 @@ pub(super) fn copy(args: &CopyArgs, session: &Session) -> Result<Outcome, Failur
     let patience = Patience::new(args.deadline);
     let source = Source::new(session.store(&args.from)?, patience)?;
     let target = Target::new(session.store(&args.to)?, patience);
-    let place = Place::open(args.resume.as_deref(), &[&args.from, &args.to, filter.prefix()])?;
     let runtime = Runtime::new().map_err(Failure::io("no runtime can be started"))?;
+    let run_id = match args.resume {
+        Some(_) => runtime.block_on(source.run_id())?,
+        None => String::new(),
+    };
+    let place = Place::open(args.resume.as_deref(), &[&args.from, &args.to, filter.prefix(), &run_id])?;
     let resumed = place.cursor().is_some();
     let mut run = Run { args, filter, source, target, place, tally: Tally::default(), session };
     let ended = runtime.block_on(run.all());

@@ -28,7 +28,7 @@ pub(super) struct Place {
 #[serde(deny_unknown_fields)]
 struct Kept {
     version: u32,
-    /// Of source, target and prefix.
+    /// Of source, target, prefix and the run of the source's server.
     copy: String,
     /// Hex; absent before the first page.
     cursor: Option<String>,
@@ -58,7 +58,10 @@ impl Place {
             return Err(not_ours(path));
         }
         if kept.copy != copy {
-            let why = format!("{path:?} is the place of another copy: other stores, or another prefix");
+            let why = format!(
+                "{path:?} is the place of another copy: other stores, another prefix, or a source that was restarted since, \
+                 whose listing cannot go on from there; remove it to begin anew"
+            );
             return Err(Failure::Usage(why));
         }
         Ok(Self { file: Some(path.to_owned()), kept })
