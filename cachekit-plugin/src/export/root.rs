@@ -50,6 +50,7 @@ unsafe extern "C" fn create<E: Export>(
     // SAFETY: `err`, `out`, `host` and the slice are as the header requires of the host.
     unsafe {
         entry(Operation::Open, err, || {
+            runtime::start(E::Backend::TOKIO);
             let _runtime = runtime::enter(E::Backend::TOKIO);
             let border = Border::new(host);
             let unless_opened = Border::ending(&border);

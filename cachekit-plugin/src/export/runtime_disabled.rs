@@ -3,6 +3,11 @@
 /// Nothing to enter.
 pub(super) struct Guard;
 
+/// Starts nothing.
+pub(super) fn start(wanted: bool) {
+    debug_assert!(!wanted, "export checks this at compile time");
+}
+
 /// Enters nothing; a backend that asks for a runtime cannot be exported without the feature.
 pub(super) fn enter(wanted: bool) -> Option<Guard> {
     debug_assert!(!wanted, "export checks this at compile time");
