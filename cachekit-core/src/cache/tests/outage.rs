@@ -1,6 +1,10 @@
 //! A store that keeps failing: the breaker before it, as a caller of the cache meets it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use cachekit_conformance::Memory;
+use cachekit_plugin::{Backend, Bytes, Clear, Cx, Fut, Health, Key, Limits, Scan, Ttl};
 
 use super::Bench;
 use crate::cache::Cache;
@@ -66,4 +70,55 @@ async fn a_batch_fails_as_one_when_all_of_it_fails() {
 fn a_breaker_that_cannot_work_is_an_error_of_the_builder() {
     let config = BreakerConfig::default().with_fixed_open(Duration::ZERO);
     assert!(matches!(Cache::builder().breaker(config).build(), Err(Error::Breaker(_))));
+}
+
+/// A store that has so much that clearing takes longer than any deadline.
+struct Vast(Memory);
+
+impl Clear for Vast {
+    fn clear<'a>(&'a self, _: &'a [u8], _: &'a Cx<'a>) -> Fut<'a, u64> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Backend for Vast {
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn get<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
+        self.0.get(key, cx)
+    }
+    fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.0.set(key, value, ttl, cx)
+    }
+    fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.0.delete(key, cx)
+    }
+    fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.0.exists(key, cx)
+    }
+    fn health<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, Health> {
+        self.0.health(cx)
+    }
+    fn close<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.0.close(cx)
+    }
+    fn scan(&self) -> Option<&dyn Scan> {
+        self.0.scan()
+    }
+    fn clear(&self) -> Option<&dyn Clear> {
+        Some(self)
+    }
+}
+
+#[tokio::test]
+async fn a_store_too_large_to_clear_in_one_deadline_is_cleared_page_by_page() {
+    let bench = Bench::new();
+    let store = Arc::new(Vast(bench.store.clone()));
+    let cache = Cache::builder().backend(store).clock(bench.clock.clone()).deadline(Duration::from_millis(100));
+    let cache = cache.build().unwrap();
+    cache.set("a", &1_u32).await.unwrap();
+    cache.set("b", &2_u32).await.unwrap();
+    assert_eq!(cache.clear().await.unwrap(), 2);
+    assert_eq!(bench.cache().get::<u32>("a").await.unwrap(), None);
 }
