@@ -80,7 +80,7 @@ impl Environment {
         self.variables.get("CACHEKIT_CONFIG").map(|given| PathBuf::from(&given.value))
     }
 
-    pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+    pub(super) fn apply(&self, config: &mut Config, backend_in_code: bool) -> Result<(), ConfigError> {
         self.warn(config)?;
         if let Some(seconds) = self.whole("CACHEKIT_DEFAULT_TTL")? {
             // As in the family's documents: 0 is no expiry.
@@ -93,7 +93,10 @@ impl Environment {
         }
         self.compression(config)?;
         self.encryption(config)?;
-        select::choose(self, config)?;
+        // A backend named in code is not questioned by what the environment would have chosen, however odd that is.
+        if !backend_in_code {
+            select::choose(self, config)?;
+        }
         self.fill_options(config)
     }
 

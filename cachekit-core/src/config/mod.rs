@@ -182,8 +182,7 @@ pub struct Config {
     pub master_key: Setting<Option<MasterKey>>,
     /// What encrypted entries may also be opened with, in this order.
     pub previous_master_keys: Setting<Vec<MasterKey>>,
-    /// Whether an encrypted entry that cannot be opened is an error instead of a miss.
-    /// (the default).
+    /// Whether an encrypted entry that cannot be opened is an error (the default) instead of a miss.
     pub encryption_fail_closed: Setting<bool>,
     /// The tenant that keys are derived for; `None`: `default`.
     pub deployment_uuid: Setting<Option<String>>,
@@ -279,7 +278,7 @@ impl Config {
         if let Some(file) = file {
             file.apply(&mut config)?;
         }
-        sources.environment.apply(&mut config)?;
+        sources.environment.apply(&mut config, sources.backend.is_some())?;
         if let Some(url) = &sources.backend {
             let choice = url::choose(url)
                 .map_err(|reason| ConfigError::value("--backend", Source::Code("--backend"), reason))?;

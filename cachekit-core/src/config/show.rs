@@ -109,7 +109,20 @@ fn redacted(options: &Map<String, Json>) -> Json {
 }
 
 fn redacted_option(name: &str, value: &Json) -> Json {
-    let telling = ["password", "passwd", "secret", "token", "api_key", "apikey", "credential", "auth"];
+    let telling = [
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "credential",
+        "auth",
+        "passphrase",
+        "pwd",
+        "private_key",
+        "access_key",
+    ];
     let lower = name.to_ascii_lowercase();
     match value {
         Json::Object(inner) if inner.contains_key("$secret") => value.clone(),

@@ -226,6 +226,19 @@ fn two_selectors_are_an_error_that_names_both_and_a_redis_url_wins_over_all() {
 }
 
 #[test]
+fn a_backend_named_in_code_is_not_questioned_by_the_environment() {
+    for odd in
+        [&[("CACHEKIT_API_KEY", "k"), ("CACHEKIT_FILE_CACHE_DIR", "/x")][..], &[("CACHEKIT_REDIS_URL", "nonsense")]]
+    {
+        let environment = Environment::from_vars(odd.iter().map(|(name, value)| (name.into(), value.into())));
+        let alone = Sources { environment, ..Sources::default() };
+        assert!(Config::resolve(&alone).is_err());
+        let config = Config::resolve(&Sources { backend: Some("file:///y".into()), ..alone }).unwrap();
+        assert_eq!(config.tier.source, Source::Code("--backend"));
+    }
+}
+
+#[test]
 fn the_unprefixed_redis_url_counts_only_where_nothing_else_chose() {
     let url = [("REDIS_URL", "redis://h:1/0")];
     assert_eq!(from_env(&url).unwrap().tier.source, Source::Variable("REDIS_URL"));
