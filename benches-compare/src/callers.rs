@@ -182,6 +182,33 @@ pub(crate) fn compare(
     Ok(())
 }
 
+/// Lets `callers` do `count` gets together.
+pub(crate) fn calls(
+    runtime: &Runtime,
+    load: Load,
+    callers: usize,
+    count: usize,
+    contender: &Contender,
+) -> Result<(), Failure> {
+    let value = vec![b'v'; load.value_bytes];
+    let of_each = count / callers.max(1);
+    let tasks: Vec<_> = keys(load, 0, callers)
+        .into_iter()
+        .map(|keys| {
+            let (store, value) = (Arc::clone(&contender.store), value.clone());
+            runtime.spawn(async move {
+                for key in &keys {
+                    store.set(key, &value).await;
+                }
+                for n in 0..of_each {
+                    assert_eq!(store.get(&keys[n % keys.len()]).await, value.len());
+                }
+            })
+        })
+        .collect();
+    tasks.into_iter().try_for_each(|task| Ok(runtime.block_on(task)?))
+}
+
 /// Keys of one contender alone: some stores are one server, and what one client wrote another does not understand.
 fn keys(load: Load, contender: usize, callers: usize) -> Vec<Vec<String>> {
     let of_caller = |caller| {

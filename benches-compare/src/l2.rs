@@ -24,11 +24,38 @@ const MEMCACHED: Load = Load { store: "memcached", ..REDIS };
 const VALUE_BYTES: usize = 100;
 const CALLERS: [usize; 3] = [1, 16, 256];
 
-/// Runs the bench on servers of its own.
-pub fn run(effort: Effort) -> Result<Report, Failure> {
-    let mut report = Report::begin("l2");
+/// Which part of the bench runs; the default is all of it, any choice leaves the gets.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// `redis` or `memcached` alone.
+    pub store: Option<String>,
+    /// This number of callers alone.
+    pub callers: Option<usize>,
+}
+
+impl Part {
+    fn has_store(&self, store: &str) -> bool {
+        self.store.as_deref().is_none_or(|only| only == store)
+    }
+
+    fn callers(&self) -> Vec<usize> {
+        self.callers.map_or(CALLERS.to_vec(), |only| vec![only])
+    }
+
+    fn is_whole(&self) -> bool {
+        self.store.is_none() && self.callers.is_none()
+    }
+}
+
+fn runtime() -> Result<(Runtime, usize), Failure> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    Ok((tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?, workers))
+}
+
+/// Runs the bench on servers of its own.
+pub fn run(effort: Effort, part: &Part) -> Result<Report, Failure> {
+    let mut report = Report::begin("l2");
+    let (runtime, workers) = runtime()?;
     report.notes.push(format!("values of {} bytes over loopback; servers run on the same cores", REDIS.value_bytes));
     report.notes.push(format!(
         "tokio multi_thread, {workers} workers; one task per caller, {} keys each",
@@ -36,9 +63,25 @@ pub fn run(effort: Effort) -> Result<Report, Failure> {
     ));
     report.notes.push("Cache: get_bytes and set_bytes with L1 off; .so: the same over the loaded library".into());
 
-    redis(effort, &runtime, &mut report)?;
-    memcached(effort, &runtime, &mut report)?;
+    if part.has_store("redis") {
+        redis(effort, part, &runtime, &mut report)?;
+    }
+    if part.has_store("memcached") {
+        memcached(effort, part, &runtime, &mut report)?;
+    }
     Ok(report)
+}
+
+/// Runs gets of one contender on Redis and nothing else, for a profiler.
+pub fn calls(who: &str, count: usize, callers: usize) -> Result<(), Failure> {
+    let server = cachekit_test_servers::redis::Redis::start();
+    let (runtime, _) = runtime()?;
+    let contenders = redis::of_gets(&runtime, &server.url(), callers)?;
+    let Some(contender) = contenders.iter().find(|contender| contender.name == who) else {
+        let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
+        return Err(format!("{who}: none of {}", names.join(", ")).into());
+    };
+    crate::callers::calls(&runtime, REDIS, callers, count, contender)
 }
 
 /// How long a get takes while the server does not answer, beside cachekit-rs.
@@ -46,11 +89,14 @@ pub fn run_stall(effort: Effort) -> Result<Report, Failure> {
     stall::run(effort)
 }
 
-fn redis(effort: Effort, runtime: &Runtime, report: &mut Report) -> Result<(), Failure> {
+fn redis(effort: Effort, part: &Part, runtime: &Runtime, report: &mut Report) -> Result<(), Failure> {
     let server = cachekit_test_servers::redis::Redis::start();
-    for callers in CALLERS {
+    for callers in part.callers() {
         let contenders = redis::of_gets(runtime, &server.url(), callers)?;
         compare(effort, runtime, REDIS, callers, Operation::Get, &contenders, report)?;
+    }
+    if !part.is_whole() {
+        return Ok(());
     }
     for callers in CALLERS {
         let contenders = redis::of_sets(runtime, &server.url())?;
@@ -59,12 +105,15 @@ fn redis(effort: Effort, runtime: &Runtime, report: &mut Report) -> Result<(), F
     batch::compare(effort, runtime, &redis::loaded(&server.url())?, "redis", report)
 }
 
-fn memcached(effort: Effort, runtime: &Runtime, report: &mut Report) -> Result<(), Failure> {
+fn memcached(effort: Effort, part: &Part, runtime: &Runtime, report: &mut Report) -> Result<(), Failure> {
     let server = cachekit_test_servers::memcached::Memcached::start();
     let address = format!("127.0.0.1:{}", server.port());
-    for callers in CALLERS {
+    for callers in part.callers() {
         let contenders = memcached::of_gets(&address, callers)?;
         compare(effort, runtime, MEMCACHED, callers, Operation::Get, &contenders, report)?;
+    }
+    if !part.is_whole() {
+        return Ok(());
     }
     for callers in CALLERS {
         let contenders = memcached::of_sets(&address)?;

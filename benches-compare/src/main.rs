@@ -10,9 +10,10 @@ const USAGE: &str = "\
 usage: benches-compare crossing [--json] [--quick]
        benches-compare file     [--json] [--quick] [--dir DIR]     DIR: on the disk to measure (default: the temporary directory)
        benches-compare l1       [--json] [--quick]
-       benches-compare l2       [--json] [--quick]
+       benches-compare l2       [--json] [--quick] [--only redis|memcached] [--callers COUNT]     with either, gets alone
        benches-compare stall    [--json] [--quick]
-       benches-compare l1-get COUNT                                the public gets alone, for a profiler";
+       benches-compare l1-get COUNT                                the public gets alone, for a profiler
+       benches-compare l2-get WHO COUNT CALLERS                    the gets of one contender on Redis alone, for a profiler";
 
 /// The flags all benches share.
 #[derive(Default)]
@@ -20,6 +21,7 @@ struct Flags {
     json: bool,
     quick: bool,
     dir: Option<PathBuf>,
+    part: l2::Part,
     words: Vec<String>,
 }
 
@@ -31,6 +33,8 @@ fn flags() -> Result<Flags, Failure> {
             "--json" => flags.json = true,
             "--quick" => flags.quick = true,
             "--dir" => flags.dir = Some(args.next().ok_or("--dir takes a directory")?.into()),
+            "--only" => flags.part.store = Some(args.next().ok_or("--only takes a store")?),
+            "--callers" => flags.part.callers = Some(args.next().ok_or("--callers takes a number")?.parse()?),
             word if !word.starts_with('-') => flags.words.push(arg),
             unknown => return Err(format!("{unknown}: no such flag").into()),
         }
@@ -46,10 +50,14 @@ fn run() -> Result<ExitCode, Failure> {
         ["crossing"] => crossing::run(effort)?,
         ["file"] => file::run(effort, flags.dir.as_deref())?,
         ["l1"] => l1::run(effort)?,
-        ["l2"] => l2::run(effort)?,
+        ["l2"] => l2::run(effort, &flags.part)?,
         ["stall"] => l2::run_stall(effort)?,
         ["l1-get", count] => {
             l1::calls(count.parse()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ["l2-get", who, count, callers] => {
+            l2::calls(who, count.parse()?, callers.parse()?)?;
             return Ok(ExitCode::SUCCESS);
         }
         _ => return Err(USAGE.into()),
