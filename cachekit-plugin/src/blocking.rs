@@ -15,11 +15,12 @@ use std::task::{Context, Poll, Waker};
 use crate::backend::Fut;
 use crate::cx::{Cx, Deadline};
 use crate::error::{BackendError, Kind, Operation};
+use crate::fork;
 
 /// A bounded pool of worker threads, started as they are needed. Dropping it ends the workers once they are idle.
 pub struct Pool {
     shared: Arc<Shared>,
-    pid: u32,
+    generation: u32,
 }
 
 struct Shared {
@@ -51,7 +52,7 @@ impl Pool {
                 state: Mutex::default(),
                 work_ready: Condvar::new(),
             }),
-            pid: std::process::id(),
+            generation: fork::generation(),
         }
     }
 
@@ -87,7 +88,7 @@ impl Pool {
     }
 
     fn submit(&self, operation: Operation, job: Job) -> Result<(), BackendError> {
-        if self.pid != std::process::id() {
+        if self.generation != fork::generation() {
             return Err(BackendError::new(Kind::Forked, operation, "opened before fork(); open it again in the child"));
         }
         let mut state = lock(&self.shared.state);

@@ -4,14 +4,17 @@
 //! line of [`export_backend!`] makes a shared library of it that any cachekit host loads from a path in its
 //! configuration. The same crate also links into a program as it is.
 //!
-//! Unsafe code lives in [`raw`] and `export` alone: what an author writes is safe Rust.
+//! Unsafe code lives in [`raw`] and `export`, and in one line each of [`alarm`] and [`fork`]: what an author writes is safe
+//! Rust.
 
+pub mod alarm;
 pub mod backend;
 pub mod blocking;
 pub mod cx;
 pub mod error;
 #[doc(hidden)]
 pub mod export;
+pub mod fork;
 pub mod freshness;
 pub mod health;
 pub mod key;
@@ -22,6 +25,7 @@ pub mod raw;
 pub mod ttl;
 pub mod watch;
 
+pub use alarm::Alarm;
 pub use backend::*;
 pub use bytes::Bytes;
 pub use cx::{Cx, Deadline};

@@ -4,8 +4,9 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use cachekit_plugin::{BackendError, Deadline, Operation};
+use cachekit_plugin::{Alarm, BackendError, Deadline, Operation, fork};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::Sleep;
 
@@ -18,31 +19,55 @@ pub async fn within<T>(
     work: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
     let mut work = pin!(work);
-    let mut alarm: Option<Pin<Box<Sleep>>> = None;
+    let mut alarm: Option<Waiting> = None;
     std::future::poll_fn(move |context: &mut Context<'_>| {
         if let Poll::Ready(answer) = work.as_mut().poll(context) {
             return Poll::Ready(answer);
         }
-        if alarm.is_none() {
-            let Some(left) = deadline.remaining() else { return Poll::Pending };
-            let timer = background();
-            let _entered = timer.enter();
-            alarm = Some(Box::pin(tokio::time::sleep(left)));
-        }
-        let Some(alarm) = &mut alarm else { return Poll::Pending };
-        alarm.as_mut().poll(context).map(|()| Err(BackendError::timeout(operation)))
+        let passed = match &mut alarm {
+            Some(alarm) => alarm.poll(context),
+            None if deadline == Deadline::NEVER => Poll::Pending,
+            none => none.insert(Waiting::until(deadline, context)).poll(context),
+        };
+        passed.map(|()| Err(BackendError::timeout(operation)))
     })
     .await
 }
 
-/// The engine's own runtime: timers for deadlines, and sockets for the blocking facade. One thread, started when it is first
+/// What ends a call that waits.
+enum Waiting {
+    Alarm(Alarm),
+    /// Where so many calls wait that there is no alarm left.
+    Timer(Pin<Box<Sleep>>),
+}
+
+impl Waiting {
+    fn until(deadline: Deadline, context: &Context<'_>) -> Self {
+        Alarm::set(deadline, context.waker()).map_or_else(|| Self::timer(deadline), Self::Alarm)
+    }
+
+    fn timer(deadline: Deadline) -> Self {
+        let timer = background();
+        let _entered = timer.enter();
+        Self::Timer(Box::pin(tokio::time::sleep(deadline.remaining().unwrap_or(Duration::MAX))))
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Alarm(alarm) => alarm.poll(context),
+            Self::Timer(timer) => timer.as_mut().poll(context),
+        }
+    }
+}
+
+/// The engine's own runtime: sockets for the blocking facade, and timers where alarms run out. One thread, started when it is first
 /// needed.
 ///
 /// The caller's runtime is not asked, because it may have no timers, or be parked by the very call that waits. A child made by
 /// `fork()` has no threads but its own, so it gets a runtime of its own; the parent's is left where it is.
 pub(crate) fn background() -> Handle {
     static RUNTIME: RwLock<Option<(u32, Handle)>> = RwLock::new(None);
-    let process = std::process::id();
+    let process = fork::generation();
     let of_this_process = |runtime: &Option<(u32, Handle)>| match runtime {
         Some((owner, handle)) if *owner == process => Some(handle.clone()),
         _ => None,
@@ -66,9 +91,15 @@ pub(crate) fn background() -> Handle {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[tokio::test]
+    async fn where_alarms_run_out_a_timer_keeps_the_deadline() {
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let mut timer = Waiting::timer(deadline);
+        std::future::poll_fn(|context| timer.poll(context)).await;
+        assert!(deadline.has_passed());
+    }
 
     #[test]
     fn a_runtime_without_timers_does_no_harm() {
