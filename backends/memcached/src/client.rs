@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use cachekit_plugin::{Cx, Deadline, Key};
+use cachekit_plugin::{Cx, Deadline, Key, fork};
 use memcache::exp::ReturnCode;
 
 use crate::command::Command;
@@ -31,7 +31,7 @@ pub(crate) struct Client {
     nodes: Vec<String>,
     prefix: String,
     largest_value: u64,
-    process: u32,
+    generation: u32,
 }
 
 impl Client {
@@ -52,7 +52,7 @@ impl Client {
         let servers =
             addresses.into_iter().map(|address| Arc::new(Server::new(address, terms, Standing::new(rules)))).collect();
         let prefix = config.key_prefix.clone();
-        Self { servers, nodes, prefix, largest_value: terms.largest_value, process: std::process::id() }
+        Self { servers, nodes, prefix, largest_value: terms.largest_value, generation: fork::generation() }
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -82,7 +82,7 @@ impl Client {
 
     /// Connections of a parent process are not ours: two would write on one socket.
     pub(crate) fn check_process(&self) -> Result<(), Failure> {
-        if self.process == std::process::id() { Ok(()) } else { Err(Failure::Forked) }
+        if self.generation == fork::generation() { Ok(()) } else { Err(Failure::Forked) }
     }
 
     /// The server that holds `key` now. If all are dead, the one that held it when none was: it is tried again sooner than a

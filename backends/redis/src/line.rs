@@ -15,13 +15,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use cachekit_plugin::Cx;
+use cachekit_plugin::{Alarm, Cx, Deadline, fork};
 use futures_util::task::AtomicWaker;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, ServerErrorKind, Value};
 
 use crate::error::Trouble;
-use crate::reactor;
 use crate::wire::Traffic;
 
 /// Requests on the wire without a reply. The engine lets a hundred callers through; this is for callers who leave early
@@ -62,7 +61,7 @@ struct Drive {
     task: AtomicWaker,
     /// Where it was opened. A child made by `fork()` shares the socket and must neither write to it nor let go of it: the
     /// list of what the system watches is shared as well.
-    process: AtomicU32,
+    generation: AtomicU32,
 }
 
 thread_local! {
@@ -132,7 +131,7 @@ impl Drive {
     }
 
     fn is_elsewhere(&self) -> bool {
-        self.process.load(Ordering::Relaxed) != std::process::id()
+        self.generation.load(Ordering::Relaxed) != fork::generation()
     }
 }
 
@@ -165,7 +164,7 @@ impl Line {
             over: AtomicBool::new(false),
             why: OnceLock::new(),
             task: AtomicWaker::new(),
-            process: AtomicU32::new(std::process::id()),
+            generation: AtomicU32::new(fork::generation()),
         });
         let task = Task(Arc::clone(&drive));
         tokio::spawn(poll_fn(move |cx| {
@@ -251,19 +250,27 @@ impl Line {
         if idle && drive.is_elsewhere() {
             return Err(Trouble::Forked);
         }
-        let first = poll_fn(|cx| {
-            let polled = match std::mem::take(&mut idle) {
-                true => begin(drive, asking.as_mut(), cx),
-                false => asking.as_mut().poll(cx),
-            };
-            Poll::Ready(polled)
-        });
-        if let Poll::Ready(answer) = first.await {
-            return answer.map_err(failed);
-        }
         loop {
-            let limit = left.map_or(*patience, |left| left.min(*patience));
-            if let Ok(answer) = reactor::timeout(limit, asking.as_mut())?.await {
+            let until = match left {
+                Some(left) if left <= *patience => cx.deadline,
+                _ => Deadline::after(*patience),
+            };
+            let mut alarm: Option<Alarm> = None;
+            let answer = poll_fn(|cx| {
+                let polled = match std::mem::take(&mut idle) {
+                    true => begin(drive, asking.as_mut(), cx),
+                    false => asking.as_mut().poll(cx),
+                };
+                if let Poll::Ready(answer) = polled {
+                    return Poll::Ready(Ok(Some(answer)));
+                }
+                if let Some(alarm) = &alarm {
+                    return alarm.poll(cx).map(|()| Ok(None));
+                }
+                alarm = Alarm::set(until, cx.waker());
+                if alarm.is_some() { Poll::Pending } else { Poll::Ready(Err(Trouble::Full(outstanding))) }
+            });
+            if let Some(answer) = answer.await? {
                 return answer.map_err(failed);
             }
             if drive.is_elsewhere() {

@@ -106,7 +106,7 @@ fn a_connection_is_over_when_its_runtime_is() {
 #[tokio::test]
 async fn a_child_of_the_process_touches_no_socket_of_its_parent() {
     let (line, mut far) = line(true, Duration::from_secs(60)).await;
-    line.0.drive.process.store(u32::MAX, Ordering::Relaxed);
+    line.0.drive.generation.store(u32::MAX, Ordering::Relaxed);
     assert!(matches!(line.ask(&cmd("PING"), &within(60_000)).await, Err(Trouble::Forked)));
     line.end(Trouble::Late);
     drop(line);
