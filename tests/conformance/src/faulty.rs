@@ -124,7 +124,7 @@ faults! {
         hostile_keys_touch_nothing_else "of the canary after hostile keys were written: get returned";
     /// An answer is given to whoever asks next.
     GivesAnswersToOthers:
-        callers_on_their_own_keys_read_their_own_writes "of a caller's own key while others write theirs: get returned"
+        callers_on_their_own_keys_read_their_own_writes "of a caller's own key"
         callers_on_shared_keys_read_whole_values_of_that_key "a value read while others write is wrong";
     /// A value is visible before it is whole.
     TearsValues:
