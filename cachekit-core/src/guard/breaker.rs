@@ -132,6 +132,8 @@ struct Inner {
     openings: u32,
     /// Tells probes of an earlier half-open time from those of this one.
     cycle: u64,
+    /// Tells whose places those in `probes_given` are: they are given anew when their holders take too long.
+    round: u64,
     probes_given: u32,
     probes_succeeded: u32,
     /// For jitter alone; nothing depends on its quality.
@@ -147,6 +149,7 @@ impl Breaker {
             open_ms: 0,
             openings: 0,
             cycle: 0,
+            round: 0,
             probes_given: 0,
             probes_succeeded: 0,
             random: RandomState::new().hash_one(0_u8) | 1,
@@ -171,18 +174,19 @@ impl Breaker {
     /// Lets a call pass or refuses it at once.
     pub(crate) fn admit(&self, operation: Operation) -> Result<Permit<'_>, BackendError> {
         if self.shown.load(Ordering::Relaxed) == BreakerState::Closed as u8 {
-            return Ok(Permit { breaker: self, cycle: None });
+            return Ok(Permit { breaker: self, probe: None });
         }
         let now = self.clock.coarse_ms();
         let mut inner = self.lock();
         let waited_ms = now.saturating_sub(inner.since_ms);
         match inner.state {
-            BreakerState::Closed => return Ok(Permit { breaker: self, cycle: None }),
+            BreakerState::Closed => return Ok(Permit { breaker: self, probe: None }),
             BreakerState::Open | BreakerState::HalfOpen if waited_ms > inner.open_ms => {
                 if inner.state == BreakerState::Open {
                     inner.cycle += 1;
                     inner.probes_succeeded = 0;
                 }
+                inner.round += 1;
                 inner.probes_given = 0;
                 inner.since_ms = now;
                 self.enter(&mut inner, BreakerState::HalfOpen);
@@ -196,14 +200,14 @@ impl Breaker {
             }
         }
         inner.probes_given += 1;
-        Ok(Permit { breaker: self, cycle: Some(inner.cycle) })
+        Ok(Permit { breaker: self, probe: Some(Probe { cycle: inner.cycle, round: inner.round }) })
     }
 
-    fn succeeded(&self, cycle: Option<u64>) {
+    fn succeeded(&self, probe: Option<Probe>) {
         // While closed a success changes nothing, as in the family: the window alone forgets failures.
-        let Some(cycle) = cycle else { return };
+        let Some(probe) = probe else { return };
         let mut inner = self.lock();
-        if inner.state != BreakerState::HalfOpen || inner.cycle != cycle {
+        if inner.state != BreakerState::HalfOpen || inner.cycle != probe.cycle {
             return;
         }
         inner.probes_succeeded += 1;
@@ -215,10 +219,10 @@ impl Breaker {
         }
     }
 
-    fn failed(&self, cycle: Option<u64>) {
+    fn failed(&self, probe: Option<Probe>) {
         let now = self.clock.coarse_ms();
         let mut inner = self.lock();
-        match (inner.state, cycle) {
+        match (inner.state, probe) {
             (BreakerState::Closed, _) => {
                 let window_ms = millis(self.config.window);
                 while inner.failed_at_ms.front().is_some_and(|&at| now.saturating_sub(at) > window_ms) {
@@ -229,16 +233,16 @@ impl Breaker {
                     self.open(&mut inner, now);
                 }
             }
-            (BreakerState::HalfOpen, Some(cycle)) if inner.cycle == cycle => self.open(&mut inner, now),
+            (BreakerState::HalfOpen, Some(probe)) if inner.cycle == probe.cycle => self.open(&mut inner, now),
             // Calls that began before it opened tell nothing new, nor do probes of an earlier half-open time.
             _ => {}
         }
     }
 
-    /// A probe that was dropped leaves its place to another.
-    fn withdrawn(&self, cycle: u64) {
+    /// A probe that was dropped leaves its place to another, unless that has happened already because it took too long.
+    fn withdrawn(&self, probe: Probe) {
         let mut inner = self.lock();
-        if inner.state == BreakerState::HalfOpen && inner.cycle == cycle {
+        if inner.state == BreakerState::HalfOpen && inner.round == probe.round {
             inner.probes_given = inner.probes_given.saturating_sub(1);
         }
     }
@@ -283,23 +287,29 @@ fn millis(duration: Duration) -> u64 {
 #[must_use]
 pub(crate) struct Permit<'a> {
     breaker: &'a Breaker,
-    /// Set for a probe.
-    cycle: Option<u64>,
+    probe: Option<Probe>,
+}
+
+/// Which of the probes a call is.
+#[derive(Clone, Copy)]
+struct Probe {
+    cycle: u64,
+    round: u64,
 }
 
 impl Permit<'_> {
     /// Reports the end of the call; `failed` if it says that the store is not well.
     pub(crate) fn settle(self, failed: bool) {
-        let (breaker, cycle) = (self.breaker, self.cycle);
+        let (breaker, probe) = (self.breaker, self.probe);
         std::mem::forget(self);
-        if failed { breaker.failed(cycle) } else { breaker.succeeded(cycle) }
+        if failed { breaker.failed(probe) } else { breaker.succeeded(probe) }
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let Some(cycle) = self.cycle {
-            self.breaker.withdrawn(cycle);
+        if let Some(probe) = self.probe {
+            self.breaker.withdrawn(probe);
         }
     }
 }
