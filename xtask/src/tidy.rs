@@ -39,6 +39,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("cachekit-test-servers", &[]),
     ("cachekit-conformance", &["cachekit-plugin"]),
     ("cachekit-crossing", &["cachekit-abi", "cachekit-host", "cachekit-plugin", "null-plugin"]),
+    ("cachekit-models", &[]),
     ("null-plugin", &["cachekit-plugin"]),
     ("xtask", &[]),
 ];
