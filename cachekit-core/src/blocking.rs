@@ -89,6 +89,16 @@ impl BlockingCache {
         wait(self.cache.delete(key))
     }
 
+    /// See [`Cache::invalidate_tag`].
+    pub fn invalidate_tag(&self, tag: impl AsRef<[u8]>) -> Result<(), Error> {
+        wait(self.cache.invalidate_tag(tag))
+    }
+
+    /// See [`Cache::invalidate_tags`].
+    pub fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: &[T]) -> Result<(), Error> {
+        wait(self.cache.invalidate_tags(tags))
+    }
+
     /// See [`Cache::delete_many`].
     pub fn delete_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<u64, Error> {
         wait(self.cache.delete_many(keys))

@@ -14,6 +14,7 @@ mod batch;
 mod interop;
 mod load;
 mod options;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -29,6 +30,7 @@ use cachekit_plugin::{BackendError, Deadline, Kind, Operation};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::invalidate::tags::{MAX_TAG_BYTES, MAX_TAGS, TagError};
 pub use interop::{Found, FromDocument, Interop, ToDocument};
 pub use options::SetOptions;
 pub use upkeep::{CacheHealth, KeyPage};
@@ -43,6 +45,7 @@ use crate::key::{KeyError, Namespace, WireKey};
 use crate::l1::{Epoch, Hit, KeyHash, Life, Typed};
 use crate::near::Near;
 use crate::tier::Tier;
+use tags::Stamp;
 
 /// A two-tier cache. Cheap to clone; clones and [namespaces](Cache::namespace) share both tiers.
 #[derive(Clone)]
@@ -163,8 +166,9 @@ impl Cache {
         options: SetOptions,
     ) -> Result<(), Error> {
         let at = self.at(key.as_ref())?;
-        let times = self.times(options)?;
-        let stored = self.engine.codec.encode(&new_entry(&at, times, 0), value)?;
+        let times = self.times(&options)?;
+        let stamp = self.stamp(&options.tags).await?;
+        let stored = self.engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
         self.write(&at, Entry { stored, times, typed: None, decodes: true }, None).await.map(|_| ())
     }
 
@@ -174,8 +178,9 @@ impl Cache {
     /// As [`Cache::set_with`].
     pub async fn set_bytes(&self, key: impl AsRef<[u8]>, bytes: &[u8], options: SetOptions) -> Result<(), Error> {
         let at = self.at(key.as_ref())?;
-        let times = self.times(options)?;
-        let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0), bytes)?;
+        let times = self.times(&options)?;
+        let stamp = self.stamp(&options.tags).await?;
+        let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0, &stamp), bytes)?;
         self.write(&at, Entry { stored, times, typed: None, decodes: false }, None).await.map(|_| ())
     }
 
@@ -454,7 +459,7 @@ impl Cache {
     }
 
     /// From now until the end of a new entry's life.
-    fn times(&self, options: SetOptions) -> Result<Times, Error> {
+    fn times(&self, options: &SetOptions) -> Result<Times, Error> {
         let ttl = options.ttl.unwrap_or(self.engine.settings.default_ttl);
         let created_ms = self.engine.clock.unix_ms();
         let expires_ms = match ttl {
@@ -583,6 +588,7 @@ impl Entry {
     }
 }
 
-fn new_entry(at: &At, times: Times, load_cost_us: u64) -> NewEntry<'_> {
-    NewEntry { wire_key: at.wire.as_bytes(), meta: Meta { times, load_cost_us, ..Meta::default() }, tags: &[] }
+fn new_entry<'a>(at: &'a At, times: Times, load_cost_us: u64, stamp: &'a Stamp<'_>) -> NewEntry<'a> {
+    let meta = Meta { times, load_cost_us, namespace_epoch: stamp.namespace_epoch };
+    NewEntry { wire_key: at.wire.as_bytes(), meta, tags: &stamp.tags }
 }

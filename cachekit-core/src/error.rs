@@ -6,6 +6,7 @@ use cachekit_plugin::BackendError;
 
 use crate::codec::{EncodeError, Refusal};
 use crate::interop::InteropError;
+use crate::invalidate::tags::TagError;
 use crate::key::KeyError;
 
 /// What an operation of a cache can fail with.
@@ -18,6 +19,9 @@ pub enum Error {
     /// The key or the namespace cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A tag cannot be used, or there are too many.
+    #[error(transparent)]
+    Tag(#[from] TagError),
     /// A life of zero.
     #[error("a time to live of zero keeps nothing; leave it out for no expiry, or delete the key")]
     ZeroTtl,

@@ -22,7 +22,9 @@ mod process_default;
 mod sources;
 
 pub use backends::{backend, built_in};
-pub use cachekit_core::cache::{CacheHealth, Found, FromDocument, Interop, KeyPage, SetOptions, ToDocument, Value};
+pub use cachekit_core::cache::{
+    CacheHealth, Found, FromDocument, Interop, KeyPage, SetOptions, TagError, ToDocument, Value,
+};
 pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
     Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,

@@ -63,11 +63,12 @@ impl Cache {
         options: SetOptions,
     ) -> Result<(), Error> {
         let engine = &*self.engine;
-        let times = self.times(options)?;
+        let times = self.times(&options)?;
+        let stamp = self.stamp(&options.tags).await?;
         let mut entries: Vec<(At, Entry)> = Vec::with_capacity(items.len());
         for (key, value) in items {
             let at = self.at(key.as_ref())?;
-            let stored = engine.codec.encode(&new_entry(&at, times, 0), value)?;
+            let stored = engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
             if let Some(max) = engine.tier.as_ref().map(|tier| tier.limits().max_value)
                 && stored.len() as u64 > max
             {

@@ -100,6 +100,9 @@ impl Cache {
         if let Some(value) = self.tier_value(at).await? {
             return Ok(value);
         }
+        let options = SetOptions::default();
+        // Read before the loader begins, so that what is invalidated meanwhile stays invalid.
+        let stamp = self.stamp(&options.tags).await?;
         engine.counters.loads.add();
         let began_ms = engine.clock.coarse_ms();
         let value = match load().await {
@@ -110,9 +113,9 @@ impl Cache {
             }
         };
         let cost_us = engine.clock.coarse_ms().saturating_sub(began_ms).saturating_mul(1000);
-        let times = self.times(SetOptions::default())?;
+        let times = self.times(&options)?;
         // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
-        let kept = match engine.codec.encode(&new_entry(at, times, cost_us), &*value) {
+        let kept = match engine.codec.encode(&new_entry(at, times, cost_us, &stamp), &*value) {
             Ok(stored) => {
                 let typed = Some(Arc::clone(&value) as Typed);
                 self.write(at, Entry { stored, times, typed, decodes: true }, Some(ticket)).await.map(|_| ())

@@ -125,7 +125,7 @@ impl Cache {
     pub async fn touch(&self, key: impl AsRef<[u8]>, options: SetOptions) -> Result<bool, Error> {
         let at = self.at(key.as_ref())?;
         let engine = &*self.engine;
-        let new = self.times(options)?;
+        let new = self.times(&options)?;
         let deadline = self.deadline();
         let Some(tier) = &engine.tier else { return self.touch_l1(&at, new).await };
         self.overtake(&at);
