@@ -185,7 +185,7 @@ async fn own_writes_stay_and_live_to_their_own_end() {
     let bench = Bench::new();
     let (ours, deaf) = (bench.listening().await, bench.cache());
     let ten_minutes = SetOptions::default().with_ttl(Duration::from_secs(600));
-    ours.set_with("k", &7, ten_minutes).await.unwrap();
+    ours.set_with("k", &7, ten_minutes.clone()).await.unwrap();
     ours.set("for ever", &7).await.unwrap();
     deaf.set_with("theirs", &7, ten_minutes).await.unwrap();
     bench.listen_for(&ours, 599);
