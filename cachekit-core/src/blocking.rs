@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cachekit_plugin::Ttl;
 use serde::Serialize;
 
-use crate::cache::{Cache, CacheHealth, KeyPage, SetOptions, Value};
+use crate::cache::{Cache, CacheHealth, KeyPage, LoadOptions, SetOptions, Value};
 use crate::error::{Error, LoadError};
 use crate::guard::deadline::background;
 use crate::observe::Stats;
@@ -135,6 +135,30 @@ impl BlockingCache {
         E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
     {
         wait(self.cache.try_get_or_load(key, async || load()))
+    }
+
+    /// See [`Cache::get_or_load_with`].
+    pub fn get_or_load_with<T: Value>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Arc<T>, Error> {
+        wait(self.cache.get_or_load_with(key, options, move || async move { load() }))
+    }
+
+    /// See [`Cache::try_get_or_load_with`].
+    pub fn try_get_or_load_with<T, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
+    {
+        wait(self.cache.try_get_or_load_with(key, options, move || async move { load() }))
     }
 
     /// See [`Cache::clear`].

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cachekit_plugin::{Backend, HostServices};
 
 use crate::activity::ActivitySlot;
+use crate::background::{Background, DEFAULT_OWED, DEFAULT_SPARE};
 use crate::cache::{Cache, Engine, Settings};
 use crate::clock::{Clock, SystemClock};
 use crate::codec::{Codec, Compression, Serializer};
@@ -251,6 +252,7 @@ impl CacheBuilder {
             closed: AtomicBool::new(false),
             limits: tier.as_ref().map(|tier| *tier.limits()),
             shortened: Shortened::default(),
+            background: Background::new(DEFAULT_SPARE, DEFAULT_OWED),
         });
         self.activity.fill(&near);
         let siblings = tier.as_ref().filter(|tier| tier.has_watch()).map(|tier| Siblings::of(tier.backend()));

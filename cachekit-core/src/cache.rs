@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 
 pub use crate::invalidate::tags::{MAX_TAG_BYTES, MAX_TAGS, TagError};
 pub use interop::{Found, FromDocument, Interop, ToDocument};
-pub use options::SetOptions;
+pub use options::{LoadOptions, SetOptions};
 pub use upkeep::{CacheHealth, KeyPage};
 
 use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times};
@@ -55,6 +55,17 @@ pub struct Cache {
     engine: Arc<Engine>,
     namespace: Namespace,
     slot: NamespaceSlot,
+    /// `None` in the handles of tasks in the background: they must not keep alive what ends them.
+    _handle: Option<Arc<Handle>>,
+}
+
+/// What all handles outside of the engine share. When it goes, nobody is left who wants what runs in the background.
+struct Handle(Arc<Near>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.background.abandon();
+    }
 }
 
 pub(crate) struct Engine {
@@ -109,14 +120,22 @@ pub(crate) struct At {
 impl Cache {
     pub(crate) fn assemble(engine: Engine, namespace: Namespace) -> Self {
         let slot = engine.writes.slot(&namespace);
-        Self { near: Arc::clone(&engine.near), engine: Arc::new(engine), namespace, slot }
+        let near = Arc::clone(&engine.near);
+        let handle = Some(Arc::new(Handle(Arc::clone(&near))));
+        Self { near, engine: Arc::new(engine), namespace, slot, _handle: handle }
     }
 
     /// The same cache under another namespace: other keys, the same tiers and settings.
     pub fn namespace(&self, name: &str) -> Result<Self, KeyError> {
         let namespace = Namespace::new(name)?;
         let slot = self.engine.writes.slot(&namespace);
-        Ok(Self { near: Arc::clone(&self.near), engine: Arc::clone(&self.engine), namespace, slot })
+        Ok(Self { namespace, slot, ..self.clone() })
+    }
+
+    /// A handle for work in the background, which ends when the last other handle goes.
+    #[allow(dead_code)] // For refreshes and promotions, which are not there yet.
+    pub(crate) fn borrowed(&self) -> Self {
+        Self { _handle: None, ..self.clone() }
     }
 
     /// The value of `key`, or `None`.

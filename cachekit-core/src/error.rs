@@ -56,6 +56,9 @@ pub enum Error {
         /// What it would take.
         needs: &'static str,
     },
+    /// The loader took longer than its hard timeout.
+    #[error("the loader took longer than {0:?}")]
+    LoadTimeout(std::time::Duration),
     /// The cache was closed.
     #[error("the cache is closed")]
     Closed,
@@ -68,6 +71,9 @@ pub enum LoadError<E: std::fmt::Debug + std::fmt::Display> {
     /// The loader failed. Shared, because every caller that waited for this load gets it.
     #[error("the loader failed: {0}")]
     Loader(Arc<E>),
+    /// The loader took longer than its hard timeout, and was dropped.
+    #[error("the loader took longer than {0:?}")]
+    Timeout(std::time::Duration),
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] Error),

@@ -6,6 +6,7 @@
 //! configuration.
 
 mod activity;
+pub(crate) mod background;
 pub mod blocking;
 pub mod builder;
 pub mod cache;
@@ -24,6 +25,6 @@ pub mod observe;
 pub mod tier;
 
 pub use builder::CacheBuilder;
-pub use cache::Cache;
+pub use cache::{Cache, LoadOptions, SetOptions};
 pub use error::{Error, LoadError};
 pub use observe::Stats;

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use cachekit_plugin::{CacheActivity, Limits};
 
+use crate::background::Background;
 use crate::cache::Settings;
 use crate::clock::Clock;
 use crate::coherence::DOUBT;
@@ -29,6 +30,8 @@ pub(crate) struct Near {
     /// Of the store; `None` without one.
     pub(crate) limits: Option<Limits>,
     pub(crate) shortened: Shortened,
+    /// What runs without a caller.
+    pub(crate) background: Background,
 }
 
 impl Near {

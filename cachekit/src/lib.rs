@@ -23,7 +23,7 @@ mod sources;
 
 pub use backends::{backend, built_in};
 pub use cachekit_core::cache::{
-    CacheHealth, Found, FromDocument, Interop, KeyPage, SetOptions, TagError, ToDocument, Value,
+    CacheHealth, Found, FromDocument, Interop, KeyPage, LoadOptions, SetOptions, TagError, ToDocument, Value,
 };
 pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{

@@ -270,6 +270,7 @@ impl Interop {
         match self.try_get_or_load(operation, arguments, ttl, infallible).await {
             Ok(value) => Ok(value),
             Err(LoadError::Cache(error)) => Err(error),
+            Err(LoadError::Timeout(after)) => Err(Error::LoadTimeout(after)),
             Err(LoadError::Loader(never)) => match *never {},
         }
     }

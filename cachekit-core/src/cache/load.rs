@@ -4,12 +4,17 @@
 //! only if nothing was written, deleted or cleared since it began (`invalidate.rs`).
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{At, Cache, Entry, SetOptions, Value, new_entry};
+use cachekit_plugin::{Deadline, Operation};
+
+use super::{At, Cache, Entry, LoadOptions, Value, new_entry};
 use crate::error::{Error, LoadError};
+use crate::guard::deadline::within;
 use crate::guard::flight::{Landed, Leader, Part};
 use crate::l1::Typed;
 
@@ -29,12 +34,51 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
     {
-        let infallible = async || Ok::<T, std::convert::Infallible>(load().await);
-        match self.try_get_or_load(key, infallible).await {
-            Ok(value) => Ok(value),
-            Err(LoadError::Cache(error)) => Err(error),
-            Err(LoadError::Loader(never)) => match *never {},
+        let infallible = async || Ok::<T, Infallible>(load().await);
+        self.try_get_or_load(key, infallible).await.map_err(without_loader)
+    }
+
+    /// As [`Cache::get_or_load`], with options, for a loader that may outlive the call: it owns what it needs.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`], and [`Error::LoadTimeout`].
+    pub async fn get_or_load_with<T, F, Fut>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: F,
+    ) -> Result<Arc<T>, Error>
+    where
+        T: Value,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+    {
+        let infallible = move || async move { Ok::<T, Infallible>(load().await) };
+        self.try_get_or_load_with(key, options, infallible).await.map_err(without_loader)
+    }
+
+    /// As [`Cache::get_or_load_with`], for a loader that can fail.
+    ///
+    /// # Errors
+    /// [`LoadError::Loader`], [`LoadError::Timeout`], and [`LoadError::Cache`] as [`Cache::get`].
+    pub async fn try_get_or_load_with<T, E, F, Fut>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let key = key.as_ref();
+        if let Some(value) = self.in_l1(key, Self::typed)? {
+            return Ok(value);
         }
+        let at = self.at(key)?;
+        self.fly(&at, at.wire.as_bytes(), self.load(&at, &options, load)).await
     }
 
     /// As [`Cache::get_or_load`], for a loader that can fail. Its error is kept nowhere, but everybody who waited for this
@@ -54,7 +98,7 @@ impl Cache {
             return Ok(value);
         }
         let at = self.at(key)?;
-        self.fly(&at, at.wire.as_bytes(), self.load(&at, load)).await
+        self.fly(&at, at.wire.as_bytes(), self.load(&at, &LoadOptions::default(), load)).await
     }
 
     /// Joins the flight of a key under a name, or begins it with `load`. Who only waits drops `load` as it was given.
@@ -74,7 +118,7 @@ impl Cache {
             Part::Follower(landed) => match shared::<T, E>(landed) {
                 Some(answer) => {
                     self.engine.counters.coalesced.add();
-                    answer.map_err(LoadError::Loader)
+                    answer
                 }
                 // The same key is loaded as another type elsewhere: sharing would be a lie, so load as one's own.
                 None => load.await,
@@ -83,7 +127,7 @@ impl Cache {
     }
 
     /// Looks in the second tier, then loads and stores.
-    async fn load<T, E, F, Fut>(&self, at: &At, load: F) -> Result<Arc<T>, LoadError<E>>
+    async fn load<T, E, F, Fut>(&self, at: &At, options: &LoadOptions, load: F) -> Result<Arc<T>, LoadError<E>>
     where
         T: Value,
         E: fmt::Debug + fmt::Display,
@@ -100,12 +144,21 @@ impl Cache {
         if let Some(value) = self.tier_value(at).await? {
             return Ok(value);
         }
-        let options = SetOptions::default();
         // Read before the loader begins, so that what is invalidated meanwhile stays invalid.
-        let stamp = self.stamp(&options.tags).await?;
+        let stamp = self.stamp(&options.set.tags).await?;
         engine.counters.loads.add();
         let began_ms = engine.clock.coarse_ms();
-        let value = match load().await {
+        let loaded = match options.hard_timeout.flatten() {
+            None => load().await,
+            Some(timeout) => match no_longer_than(timeout, load()).await {
+                Some(loaded) => loaded,
+                None => {
+                    engine.counters.load_failures.add();
+                    return Err(LoadError::Timeout(timeout));
+                }
+            },
+        };
+        let value = match loaded {
             Ok(value) => Arc::new(value),
             Err(error) => {
                 engine.counters.load_failures.add();
@@ -113,7 +166,7 @@ impl Cache {
             }
         };
         let cost_us = engine.clock.coarse_ms().saturating_sub(began_ms).saturating_mul(1000);
-        let times = self.times(&options)?;
+        let times = self.times(&options.set)?;
         // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
         let kept = match engine.codec.encode(&new_entry(at, times, cost_us, &stamp), &*value) {
             Ok(stored) => {
@@ -142,6 +195,7 @@ where
     match &answer {
         Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
         Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
+        Err(LoadError::Timeout(after)) => leader.land(Err(Arc::new(TimedOut(*after)))),
         // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
         // many deadlines as there are callers.
         Err(LoadError::Cache(_)) => leader.part(),
@@ -149,10 +203,34 @@ where
     answer
 }
 
+/// What everybody gets who waited for a loader that took too long.
+struct TimedOut(Duration);
+
 /// What a flight landed, as the types this caller expects; `None` if they are others.
-fn shared<T: Send + Sync + 'static, E: Send + Sync + 'static>(landed: Landed) -> Option<Result<Arc<T>, Arc<E>>> {
+fn shared<T, E>(landed: Landed) -> Option<Result<Arc<T>, LoadError<E>>>
+where
+    T: Send + Sync + 'static,
+    E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+{
     match landed {
         Ok(value) => value.downcast::<T>().ok().map(Ok),
-        Err(error) => error.downcast::<E>().ok().map(Err),
+        Err(error) => match error.downcast::<TimedOut>() {
+            Ok(timed_out) => Some(Err(LoadError::Timeout(timed_out.0))),
+            Err(error) => error.downcast::<E>().ok().map(|error| Err(LoadError::Loader(error))),
+        },
     }
+}
+
+/// The error of a load whose loader cannot fail.
+fn without_loader(error: LoadError<Infallible>) -> Error {
+    match error {
+        LoadError::Cache(error) => error,
+        LoadError::Timeout(after) => Error::LoadTimeout(after),
+        LoadError::Loader(never) => match *never {},
+    }
+}
+
+/// Runs `work` for at most `timeout`; then it is dropped.
+async fn no_longer_than<T>(timeout: Duration, work: impl Future<Output = T>) -> Option<T> {
+    within(Deadline::after(timeout), Operation::Get, async { Ok(work.await) }).await.ok()
 }

@@ -1,4 +1,4 @@
-//! What one write may want differently from the rest.
+//! What one write, or one load, may want differently from the rest.
 
 use std::time::Duration;
 
@@ -51,5 +51,52 @@ impl SetOptions {
     pub fn with_tags<T: AsRef<[u8]>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         tags.into_iter().for_each(|tag| self.tags.add(tag.as_ref()));
         self
+    }
+}
+
+/// Options of one load: how its value is stored, and how its loader is treated. The default is what the cache was built
+/// with.
+///
+/// ```
+/// use std::time::Duration;
+/// use cachekit_core::cache::LoadOptions;
+///
+/// let patient = LoadOptions::default().with_ttl(Duration::from_secs(60)).with_hard_timeout(Duration::from_secs(20));
+/// # let _ = patient;
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LoadOptions {
+    pub(crate) set: SetOptions,
+    /// `None`: the cache's. `Some(None)`: none.
+    pub(crate) hard_timeout: Option<Option<Duration>>,
+}
+
+impl LoadOptions {
+    /// How the loaded value is stored.
+    #[must_use]
+    pub fn with_set(mut self, options: SetOptions) -> Self {
+        self.set = options;
+        self
+    }
+
+    /// The loaded value lives for `ttl`. See [`SetOptions::with_ttl`].
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.set = self.set.with_ttl(ttl);
+        self
+    }
+
+    /// A loader that takes longer than this is dropped, and its callers get
+    /// [`LoadError::Timeout`](crate::LoadError::Timeout).
+    #[must_use]
+    pub fn with_hard_timeout(mut self, timeout: Duration) -> Self {
+        self.hard_timeout = Some(Some(timeout));
+        self
+    }
+}
+
+impl From<SetOptions> for LoadOptions {
+    fn from(set: SetOptions) -> Self {
+        Self { set, ..Self::default() }
     }
 }

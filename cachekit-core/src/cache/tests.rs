@@ -2,6 +2,7 @@
 
 mod coherence;
 mod interop;
+mod load;
 mod outage;
 
 use std::sync::Arc;

@@ -295,7 +295,8 @@ impl Cache {
         CacheHealth { tier, breaker, stats: self.stats() }
     }
 
-    /// Ends the cache for all of its clones: later operations answer [`Error::Closed`]. Idempotent.
+    /// Ends the cache for all of its clones: later operations answer [`Error::Closed`]. Idempotent. Refreshes under way are
+    /// dropped; writes that are still owed to the store are waited for, until the deadline of an operation.
     ///
     /// # Errors
     /// [`Error::Backend`] if the store could not end in order; it is closed all the same.
@@ -304,6 +305,8 @@ impl Cache {
         if engine.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // Before the store ends: what is owed to it is written first.
+        engine.background.close(self.deadline()).await;
         engine.coherence.end();
         engine.flights.detach_all();
         engine.l1.clear();
