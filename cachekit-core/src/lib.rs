@@ -6,7 +6,8 @@
 //! configuration.
 
 mod activity;
-pub(crate) mod background;
+#[allow(dead_code)] // Its users follow.
+mod background;
 pub mod blocking;
 pub mod builder;
 pub mod cache;
