@@ -16,6 +16,7 @@ use crate::coherence::shortened::Shortened;
 use crate::coherence::siblings::Siblings;
 use crate::error::Error;
 use crate::guard::breaker::{Breaker, BreakerConfig};
+use crate::guard::fill_lock::{FillLocks, Held};
 use crate::guard::flight::Flights;
 use crate::invalidate::Writes;
 use crate::key::{DEFAULT_NAMESPACE, Namespace};
@@ -56,6 +57,7 @@ pub struct CacheBuilder {
     default_ttl: Option<Duration>,
     deadline: Option<Duration>,
     breaker: Option<BreakerConfig>,
+    fill_locks: Option<FillLocks>,
     coherence: bool,
     activity: ActivitySlot,
     strict: bool,
@@ -74,6 +76,7 @@ impl Default for CacheBuilder {
             default_ttl: None,
             deadline: None,
             breaker: Some(BreakerConfig::default()),
+            fill_locks: Some(FillLocks::default()),
             coherence: true,
             activity: ActivitySlot::default(),
             strict: false,
@@ -173,6 +176,20 @@ impl CacheBuilder {
         self
     }
 
+    /// How processes that miss the same key agree on who loads it, where the second tier has locks.
+    #[must_use]
+    pub fn fill_locks(mut self, locks: FillLocks) -> Self {
+        self.fill_locks = Some(locks);
+        self
+    }
+
+    /// Each process loads for itself, and stores what it loaded whatever others wrote meanwhile.
+    #[must_use]
+    pub fn without_fill_locks(mut self) -> Self {
+        self.fill_locks = None;
+        self
+    }
+
     /// Outages and refused entries become errors instead of misses.
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
@@ -219,13 +236,16 @@ impl CacheBuilder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::Breaker`].
+    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::Breaker`], [`Error::FillLocks`].
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Error::ZeroTtl);
         }
         let breaker = self.breaker.map(|config| config.check().map(|()| config)).transpose().map_err(Error::Breaker)?;
+        if let Some(locks) = &self.fill_locks {
+            locks.check().map_err(Error::FillLocks)?;
+        }
         let tier = self.backend.map(|backend| match breaker {
             Some(config) => Tier::new(backend).with_breaker(Breaker::new(config, Arc::clone(&self.clock))),
             None => Tier::new(backend),
@@ -239,6 +259,7 @@ impl CacheBuilder {
             l1_ttl_cap: self.l1_ttl_cap,
             strict: self.strict,
             prefixed: self.prefixed,
+            fill_locks: self.fill_locks,
         };
         let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(0));
         let watched = self.coherence && settings.use_l1 && tier.as_ref().is_some_and(Tier::has_watch);
@@ -259,7 +280,14 @@ impl CacheBuilder {
         if let Some(siblings) = siblings.as_ref().filter(|_| watched) {
             siblings.listen(&near);
         }
-        let engine = Engine { near, coherence: Coherence::new(watched), siblings, tier, codec: self.codec };
+        let engine = Engine {
+            near,
+            coherence: Coherence::new(watched),
+            siblings,
+            tier,
+            codec: self.codec,
+            held: Arc::new(Held::default()),
+        };
         Ok(Cache::assemble(engine, namespace))
     }
 }

@@ -11,6 +11,7 @@
 //! from coming back is in `invalidate.rs`; loading is in `cache/load.rs`; what bounds time is in [`guard`](crate::guard).
 
 mod batch;
+mod fill;
 mod interop;
 mod load;
 mod options;
@@ -31,6 +32,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::invalidate::tags::{MAX_TAG_BYTES, MAX_TAGS, TagError};
+use fill::Fill;
 pub use interop::{Found, FromDocument, Interop, ToDocument};
 pub use options::{LoadOptions, SetOptions};
 pub use upkeep::{CacheHealth, KeyPage};
@@ -40,6 +42,7 @@ use crate::coherence::Coherence;
 use crate::coherence::siblings::Siblings;
 use crate::error::Error;
 use crate::guard::deadline::within;
+use crate::guard::fill_lock::{FillLocks, Held};
 use crate::invalidate::{NamespaceSlot, Ticket, Turn};
 use crate::key::{KeyError, Namespace, WireKey};
 use crate::l1::{Epoch, Hit, KeyHash, Life, Typed};
@@ -76,6 +79,8 @@ pub(crate) struct Engine {
     pub(crate) siblings: Option<Arc<Siblings>>,
     pub(crate) tier: Option<Tier>,
     pub(crate) codec: Codec,
+    /// The fill locks that this process has.
+    pub(crate) held: Arc<Held>,
 }
 
 impl Deref for Engine {
@@ -104,6 +109,8 @@ pub(crate) struct Settings {
     pub(crate) strict: bool,
     /// The store is known to put something before its keys.
     pub(crate) prefixed: bool,
+    /// How processes agree on who loads; `None`: each for itself.
+    pub(crate) fill_locks: Option<FillLocks>,
 }
 
 /// What can be cached as a value of its own type.
@@ -188,7 +195,7 @@ impl Cache {
         let times = self.times(&options)?;
         let stamp = self.stamp(&options.tags).await?;
         let stored = self.engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
-        self.write(&at, Entry { stored, times, typed: None, decodes: true }, None).await.map(|_| ())
+        self.write(&at, Entry { stored, times, typed: None, decodes: true }, None, None).await.map(|_| ())
     }
 
     /// Stores bytes as they are. They are read back by [`Cache::get_bytes`].
@@ -200,7 +207,7 @@ impl Cache {
         let times = self.times(&options)?;
         let stamp = self.stamp(&options.tags).await?;
         let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0, &stamp), bytes)?;
-        self.write(&at, Entry { stored, times, typed: None, decodes: false }, None).await.map(|_| ())
+        self.write(&at, Entry { stored, times, typed: None, decodes: false }, None, None).await.map(|_| ())
     }
 
     /// Removes `key`; `true` if the second tier (or, without one, L1) had it. Afterwards nothing that was read, loaded or
@@ -242,8 +249,15 @@ impl Cache {
         Ok(self.in_l1(key, |_, _, _| Some(()))?.is_some() || self.fetch(&self.at(key)?).await?.is_some())
     }
 
-    /// Writes an entry to the second tier and keeps it in L1. With a ticket only if nothing overtook it: then `false`.
-    async fn write(&self, at: &At, entry: Entry, ticket: Option<Ticket>) -> Result<bool, Error> {
+    /// Writes an entry to the second tier and keeps it in L1. With a ticket only if nothing overtook it, and with a fill only
+    /// if nothing did in the store: else `false`.
+    async fn write(
+        &self,
+        at: &At,
+        entry: Entry,
+        ticket: Option<Ticket>,
+        fill: Option<&mut Fill>,
+    ) -> Result<bool, Error> {
         let engine = &*self.engine;
         if let Some(tier) = &engine.tier
             && entry.stored.len() as u64 > tier.limits().max_value
@@ -267,13 +281,18 @@ impl Cache {
         let written = match (&engine.tier, &turn) {
             (Some(tier), Ok(_)) => {
                 let ttl = entry.times.ttl(engine.clock.unix_ms());
-                self.count_failure(tier.set(&at.wire, entry.stored.clone(), ttl, deadline).await)
+                self.count_failure(self.land(tier, at, entry.stored.clone(), ttl, fill, deadline).await)
             }
             // Another write of this key hangs in the store, which is as good as a store that failed.
             (Some(_), Err(_)) => Err(BackendError::timeout(Operation::Set)),
-            (None, _) => Ok(()),
+            (None, _) => Ok(true),
         };
         match written {
+            Ok(false) => {
+                engine.counters.fills_fenced.add();
+                unsettled.forget();
+                Ok(false)
+            }
             // `unsettled` forgets what L1 has: the store may or may not have taken the value.
             Err(error) if engine.settings.strict => Err(error.into()),
             answer => {

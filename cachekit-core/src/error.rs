@@ -28,6 +28,9 @@ pub enum Error {
     /// A breaker that could never open or never close.
     #[error("the circuit breaker cannot work: {0}")]
     Breaker(&'static str),
+    /// Fill locks out of their range.
+    #[error("the fill locks cannot work: {0}")]
+    FillLocks(&'static str),
     /// The value cannot be turned into an entry.
     #[error("the value cannot be stored")]
     Encode(#[from] EncodeError),

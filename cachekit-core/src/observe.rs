@@ -71,6 +71,18 @@ counters! {
     coalesced,
     /// Values that were not kept, because a write or a deletion of their key came while they were on their way.
     overtaken,
+    /// Fill locks taken: loads that no other process runs at the same time.
+    fill_locks_taken,
+    /// Misses whose fill lock another process had.
+    fill_lock_waits,
+    /// Of these, the ones whose patience ended: they loaded as well.
+    fill_locks_given_up,
+    /// Fill locks that the second tier could neither give nor refuse: loads that other processes may have run as well.
+    fill_lock_failures,
+    /// Misses whose value another process had stored by the second look.
+    fills_by_others,
+    /// Loaded values that were not stored, because another process wrote, deleted or cleared their key meanwhile.
+    fills_fenced,
     /// Changes by other writers that the second tier told of.
     changes_told,
     /// Entries that the first tier forgot because of one of them.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use cachekit_plugin::{Deadline, Operation};
 
+use super::fill::{Begun, Fill};
 use super::{At, Cache, Entry, LoadOptions, Value, new_entry};
 use crate::error::{Error, LoadError};
 use crate::guard::deadline::within;
@@ -144,6 +145,11 @@ impl Cache {
         if let Some(value) = self.tier_value(at).await? {
             return Ok(value);
         }
+        let mut fill = match self.begin_fill(at, self.fill_locks(options), true).await? {
+            Begun::Found(value) => return Ok(value),
+            Begun::Load(fill) => fill,
+            Begun::Busy => Fill::open(),
+        };
         // Read before the loader begins, so that what is invalidated meanwhile stays invalid.
         let stamp = self.stamp(&options.set.tags).await?;
         engine.counters.loads.add();
@@ -171,10 +177,12 @@ impl Cache {
         let kept = match engine.codec.encode(&new_entry(at, times, cost_us, &stamp), &*value) {
             Ok(stored) => {
                 let typed = Some(Arc::clone(&value) as Typed);
-                self.write(at, Entry { stored, times, typed, decodes: true }, Some(ticket)).await.map(|_| ())
+                let entry = Entry { stored, times, typed, decodes: true };
+                self.write(at, entry, Some(ticket), Some(&mut fill)).await.map(|_| ())
             }
             Err(error) => Err(error.into()),
         };
+        fill.end().await;
         match kept {
             Err(error @ Error::Backend(_)) if engine.settings.strict => Err(error.into()),
             _ => Ok(value),

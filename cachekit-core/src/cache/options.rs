@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::guard::fill_lock::FillLocks;
 use crate::invalidate::tags::Tags;
 
 /// Options of one write. The default is what the cache was built with.
@@ -69,6 +70,8 @@ pub struct LoadOptions {
     pub(crate) set: SetOptions,
     /// `None`: the cache's. `Some(None)`: none.
     pub(crate) hard_timeout: Option<Option<Duration>>,
+    /// `None`: the cache's. `Some(None)`: none.
+    pub(crate) fill_locks: Option<Option<FillLocks>>,
 }
 
 impl LoadOptions {
@@ -91,6 +94,20 @@ impl LoadOptions {
     #[must_use]
     pub fn with_hard_timeout(mut self, timeout: Duration) -> Self {
         self.hard_timeout = Some(Some(timeout));
+        self
+    }
+
+    /// How this load agrees with other processes on who runs it. Its hold is that of the hard timeout, if there is one.
+    #[must_use]
+    pub const fn with_fill_locks(mut self, locks: FillLocks) -> Self {
+        self.fill_locks = Some(Some(locks));
+        self
+    }
+
+    /// This load is agreed on with nobody, and its value stored whatever other processes wrote meanwhile.
+    #[must_use]
+    pub const fn without_fill_locks(mut self) -> Self {
+        self.fill_locks = Some(None);
         self
     }
 }

@@ -2,6 +2,7 @@
 
 mod coherence;
 mod failures;
+mod fill;
 mod flights;
 mod interop;
 mod load;

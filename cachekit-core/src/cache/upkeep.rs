@@ -141,7 +141,7 @@ impl Cache {
         let Some(hit) = self.l1_hit(at) else { return Ok(false) };
         let Some(stored) = self.retimed(at, &hit.to_bytes(), new)? else { return Ok(false) };
         let decodes = self.opened(at.wire.as_bytes(), &hit).is_some_and(|opened| opened.is_typed());
-        self.write(at, Entry { stored, times: new, typed: None, decodes }, Some(ticket)).await
+        self.write(at, Entry { stored, times: new, typed: None, decodes }, Some(ticket), None).await
     }
 
     async fn touch_tier(&self, tier: &Tier, at: &At, new: Times, deadline: Deadline) -> Result<bool, Error> {
@@ -156,7 +156,7 @@ impl Cache {
             let found = self.count_failure(tier.get_version(&at.wire, deadline).await)?;
             let Some((stored, version)) = found else { return Ok(false) };
             let Some(stored) = self.retimed(at, &stored, new)? else { return Ok(false) };
-            if self.count_failure(tier.set_if(&at.wire, stored, ttl, version, deadline).await)? {
+            if self.count_failure(tier.set_if(&at.wire, stored, ttl, Some(version), deadline).await)? {
                 return Ok(true);
             }
         }

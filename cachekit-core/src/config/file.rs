@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
+use crate::guard::fill_lock::FillLocks;
 
 /// Longest configuration file, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -38,6 +39,8 @@ struct Fields {
     deadline: Field<String>,
     strict: Field<bool>,
     breaker: Field<bool>,
+    #[serde(default)]
+    fill_locks: FillLockFields,
     serializer: Field<String>,
     max_value: Field<Size>,
     #[serde(default)]
@@ -60,6 +63,15 @@ struct L1 {
     max_entries: Field<u64>,
     ttl_cap: Field<String>,
     coherence: Field<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FillLockFields {
+    enabled: Field<bool>,
+    hold: Field<String>,
+    patience: Field<String>,
+    fence: Field<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -135,6 +147,7 @@ impl File {
         self.take(&fields.deadline, &mut config.deadline, "deadline", |text| duration(text).map(Some))?;
         self.take(&fields.strict, &mut config.strict, "strict", |strict| Ok(*strict))?;
         self.take(&fields.breaker, &mut config.breaker, "breaker", |breaker| Ok(*breaker))?;
+        self.fill_locks(config)?;
         self.take(&fields.serializer, &mut config.serializer, "serializer", |name| match &**name {
             "msgpack" => Ok(Serializer::MessagePack),
             "json" => Ok(Serializer::Json),
@@ -163,6 +176,22 @@ impl File {
         })?;
         self.take(&fields.plugins.allow_abort, &mut config.plugin_allow_abort, "plugins.allow_abort", |yes| Ok(*yes))?;
         self.tier(config)
+    }
+
+    fn fill_locks(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let fields = &self.fields.fill_locks;
+        self.take(&fields.enabled, &mut config.fill_locks_enabled, "fill_locks.enabled", |enabled| Ok(*enabled))?;
+        self.take(&fields.hold, &mut config.fill_locks_hold, "fill_locks.hold", |text| match duration(text)? {
+            hold if FillLocks::HOLD.contains(&hold) => Ok(hold),
+            _ => Err(format!("{text:?} is outside 10ms to 1h")),
+        })?;
+        self.take(&fields.patience, &mut config.fill_locks_patience, "fill_locks.patience", |text| {
+            match duration(text)? {
+                patience if patience <= FillLocks::MAX_PATIENCE => Ok(patience),
+                _ => Err(format!("{text:?} is longer than 1h")),
+            }
+        })?;
+        self.take(&fields.fence, &mut config.fill_locks_fence, "fill_locks.fence", |fence| Ok(*fence))
     }
 
     fn compression(&self, config: &mut Config) -> Result<(), ConfigError> {

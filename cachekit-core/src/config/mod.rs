@@ -36,6 +36,7 @@ pub use variables::{KNOWN_VARIABLES, REDIS as REDIS_SCHEMES, Variable};
 use crate::builder::{self, CacheBuilder};
 use crate::cache::Cache;
 use crate::codec::{Compression, DEFAULT_MAX_VALUE, Serializer};
+use crate::guard::fill_lock::FillLocks;
 use crate::interop::{DEFAULT_TENANT, Keyring, MasterKey};
 use crate::key::DEFAULT_NAMESPACE;
 use crate::l1::L1Config;
@@ -158,6 +159,14 @@ pub struct Config {
     pub strict: Setting<bool>,
     /// Whether a circuit breaker stands before the second tier.
     pub breaker: Setting<bool>,
+    /// Whether processes that miss the same key agree on who loads it.
+    pub fill_locks_enabled: Setting<bool>,
+    /// How long they wait for a holder that is never heard of again.
+    pub fill_locks_hold: Setting<Duration>,
+    /// How long they wait for the value of a holder that is.
+    pub fill_locks_patience: Setting<Duration>,
+    /// Whether what was loaded is stored only if nobody wrote meanwhile.
+    pub fill_locks_fence: Setting<bool>,
     /// How typed values become bytes.
     pub serializer: Setting<Serializer>,
     /// How payloads are made smaller.
@@ -207,6 +216,10 @@ impl Default for Config {
             deadline: Setting::default_to(None),
             strict: Setting::default_to(false),
             breaker: Setting::default_to(true),
+            fill_locks_enabled: Setting::default_to(true),
+            fill_locks_hold: Setting::default_to(FillLocks::default().hold),
+            fill_locks_patience: Setting::default_to(FillLocks::default().patience),
+            fill_locks_fence: Setting::default_to(FillLocks::default().fence),
             serializer: Setting::default_to(Serializer::default()),
             compression: Setting::default_to(Compression::default()),
             max_value: Setting::default_to(DEFAULT_MAX_VALUE),
@@ -412,6 +425,13 @@ impl Config {
         if !self.breaker.value {
             builder = builder.without_breaker();
         }
+        builder = if self.fill_locks_enabled.value {
+            let locks = FillLocks::default().with_hold(self.fill_locks_hold.value);
+            let locks = locks.with_patience(self.fill_locks_patience.value).with_fence(self.fill_locks_fence.value);
+            builder.fill_locks(locks)
+        } else {
+            builder.without_fill_locks()
+        };
         builder = if self.l1_enabled.value {
             let max_entries = self.l1_max_entries.value;
             builder.l1(L1Config { max_entries, ..L1Config::with_max_bytes(self.l1_max_bytes.value) })

@@ -15,7 +15,8 @@ struct Preset {
     ttl: Duration,
     deadline: Duration,
     breaker: bool,
-    /// Whether what others write evicts from L1: the family's column "invalidation".
+    /// Whether what others write evicts from L1: the family's column "invalidation". Where there are such others, loads are
+    /// agreed on with them as well.
     coherence: bool,
 }
 
@@ -52,6 +53,7 @@ pub(super) fn apply(config: &mut Config, name: &str, from: Source) -> Result<(),
     config.deadline.set(Some(preset.deadline), source());
     config.breaker.set(preset.breaker, source());
     config.l1_coherence.set(preset.coherence, source());
+    config.fill_locks_enabled.set(preset.coherence, source());
     Ok(())
 }
 

@@ -33,6 +33,10 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
             shown(&config.deadline, |deadline| deadline.as_ref().map_or(json!("as the store suggests"), duration)),
         ),
         ("breaker", shown(&config.breaker, |breaker| json!(breaker))),
+        ("fill_locks.enabled", shown(&config.fill_locks_enabled, |enabled| json!(enabled))),
+        ("fill_locks.hold", shown(&config.fill_locks_hold, duration)),
+        ("fill_locks.patience", shown(&config.fill_locks_patience, duration)),
+        ("fill_locks.fence", shown(&config.fill_locks_fence, |fence| json!(fence))),
         ("strict", shown(&config.strict, |strict| json!(strict))),
         (
             "serializer",

@@ -61,6 +61,7 @@ strict = true
 breaker = false
 serializer = "json"
 max_value = "1MiB"
+fill_locks = { enabled = true, hold = "20s", patience = "30s", fence = false }
 
 [l1]
 enabled = true
@@ -95,15 +96,32 @@ fn every_field_of_the_file_arrives_with_its_line() {
     assert_eq!(config.max_value.value, 1 << 20);
     assert_eq!((config.l1_max_bytes.value, config.l1_max_entries.value), (1_000_000, Some(500)));
     assert_eq!(config.l1_ttl_cap.value, Duration::from_secs(5));
+    let (hold, patience) = (config.fill_locks_hold.value.as_secs(), config.fill_locks_patience.value.as_secs());
+    assert_eq!((hold, patience), (20, 30));
+    assert!(config.fill_locks_enabled.value && !config.fill_locks_fence.value);
     assert_eq!(config.compression.value, Compression::Zstd { level: 7, threshold: 4096 });
     assert_eq!(config.plugin_dirs.value, [PathBuf::from("/usr/lib/cachekit/plugins")]);
     assert_eq!(config.plugin_reflect.value, "require");
     let Some(TierChoice::Builtin { scheme, options }) = config.tier.value else { panic!() };
     assert_eq!(scheme, "file");
     assert_eq!(json!(options), json!({"dir": "/var/cache/app", "durability": "file", "max_size_mb": 10}));
-    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 14)] {
+    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 15)] {
         assert!(matches!(source, Source::File { line: found, .. } if *found == line), "{source}");
     }
+}
+
+#[test]
+fn fill_locks_out_of_range_are_refused_with_the_range() {
+    for (line, expected) in [
+        ("fill_locks.hold = \"9ms\"", "10ms to 1h"),
+        ("fill_locks.hold = \"2h\"", "10ms to 1h"),
+        ("fill_locks.patience = \"2h\"", "longer than 1h"),
+        ("fill_locks.hold = \"soon\"", "no duration"),
+    ] {
+        let text = words(from_toml(&format!("{line}\n")));
+        assert!(text.contains("fill_locks.") && text.contains(expected) && text.contains(":1"), "{text}");
+    }
+    assert!(words(from_toml("fill_locks.hald = \"1s\"\n")).contains("hald"));
 }
 
 #[test]

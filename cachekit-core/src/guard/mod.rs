@@ -2,4 +2,5 @@
 
 pub mod breaker;
 pub mod deadline;
+pub mod fill_lock;
 pub(crate) mod flight;

@@ -275,16 +275,40 @@ impl Tier {
         wire: &WireKey,
         stored: Bytes,
         ttl: Ttl,
-        expect: Version,
+        expect: Option<Version>,
         deadline: Deadline,
     ) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::SetIf)?, Cx::new(deadline));
-        let set = self.cas(Operation::SetIf)?.set_if(Key::from_wire(&key), stored, self.ttl(ttl), Some(expect), &cx);
+        let set = self.cas(Operation::SetIf)?.set_if(Key::from_wire(&key), stored, self.ttl(ttl), expect, &cx);
         self.exchange(deadline, Operation::SetIf, set).await
     }
 
     fn cas(&self, operation: Operation) -> Result<&dyn Cas, BackendError> {
         self.backend.cas().ok_or_else(|| BackendError::unsupported(operation))
+    }
+
+    /// Whether keys can be locked across processes.
+    pub(crate) fn has_locks(&self) -> bool {
+        self.backend.locks().is_some()
+    }
+
+    /// Takes the lock of a key if nobody has it.
+    pub(crate) async fn lock(
+        &self,
+        wire: &WireKey,
+        token: &[u8],
+        hold_ms: u64,
+        deadline: Deadline,
+    ) -> Result<bool, BackendError> {
+        let (key, cx) = (self.key(wire, Operation::Lock)?, Cx::new(deadline));
+        let locks = self.backend.locks().ok_or_else(|| BackendError::unsupported(Operation::Lock))?;
+        self.exchange(deadline, Operation::Lock, locks.lock(Key::from_wire(&key), token, hold_ms, &cx)).await
+    }
+
+    pub(crate) async fn unlock(&self, wire: &WireKey, token: &[u8], deadline: Deadline) -> Result<bool, BackendError> {
+        let (key, cx) = (self.key(wire, Operation::Unlock)?, Cx::new(deadline));
+        let locks = self.backend.locks().ok_or_else(|| BackendError::unsupported(Operation::Unlock))?;
+        self.exchange(deadline, Operation::Unlock, locks.unlock(Key::from_wire(&key), token, &cx)).await
     }
 
     /// What can be listed.

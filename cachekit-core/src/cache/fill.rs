@@ -1,0 +1,250 @@
+//! What a load does before and after its loader so that other processes neither load the same nor lose what they wrote.
+//!
+//! ```text
+//! miss ─► lock ─ taken ─► look again, raise the fence ─► loader ─► write if the fence stands ─► give the lock back
+//!           └ somebody's ─► pause ─► look ─ found ─► value
+//!                 └───────────┘ until the lock is free or patience ends
+//! ```
+//!
+//! The lock (`guard/fill_lock.rs`) saves loads. The *fence* is what makes the write safe: it goes through only if nobody wrote,
+//! deleted or cleared the key since the second look. Of what stood there, that is its version. Of nothing there is no
+//! version: after a deletion there is nothing again, and a loader that began before it would pass. So a load that finds nothing
+//! leaves a *mark*, an entry that was over in 1970, which every reader takes for a miss; a set replaces it, a deletion removes
+//! it, and a value is written only over the very mark that was left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cachekit_plugin::{BackendError, Deadline, Kind, Operation, Ttl, Version};
+
+use super::tags::Stamp;
+use super::{At, Cache, LoadOptions, Value, new_entry};
+use crate::codec::Times;
+use crate::error::Error;
+use crate::guard::fill_lock::{FillLocks, Pauses, Standing};
+use crate::tier::Tier;
+
+/// How long a mark stands for a load that never ends: one whose loader takes longer is not stored.
+const MARK_LIFE: Duration = Duration::from_secs(600);
+/// Looks at a key that others keep changing, until its load goes without a fence, and with it without being stored.
+const FENCE_ATTEMPTS: u32 = 4;
+
+/// Who loads.
+pub(super) enum Begun<V> {
+    /// Nobody: meanwhile it is there.
+    Found(Arc<V>),
+    /// The caller, who stores through this.
+    Load(Fill),
+    /// Somebody else, for whom the caller did not want to wait.
+    Busy,
+}
+
+/// A load under way.
+pub(super) struct Fill {
+    standing: Option<Box<Standing>>,
+    fence: Fence,
+}
+
+enum Fence {
+    /// Nothing is asked of the store: it cannot, or was not told to.
+    Open,
+    /// What stood there at the second look.
+    Seen(Version),
+    /// Nothing stood there, so this does now.
+    Mark(Bytes),
+    /// It could not be raised, so nobody knows what a write would replace.
+    Unknown,
+}
+
+impl Fill {
+    /// A load that nobody else is told of.
+    pub(super) const fn open() -> Self {
+        Self { standing: None, fence: Fence::Open }
+    }
+
+    /// The load has come to its end, stored or not.
+    pub(super) async fn end(self) {
+        if let Some(standing) = self.standing {
+            standing.release().await;
+        }
+    }
+}
+
+impl Cache {
+    /// How a call wants to agree with other processes. A loader that has a longest time needs the lock for no longer, and for
+    /// no less.
+    pub(super) fn fill_locks(&self, options: &LoadOptions) -> Option<FillLocks> {
+        let locks = options.fill_locks.unwrap_or(self.engine.settings.fill_locks)?;
+        let Some(timeout) = options.hard_timeout.flatten() else { return Some(locks) };
+        let hold = timeout.saturating_add(self.engine.settings.deadline);
+        Some(locks.with_hold(hold.clamp(*FillLocks::HOLD.start(), *FillLocks::HOLD.end())))
+    }
+
+    /// Decides who loads a key that was not found. `locks`: what the call wants; `wait`: whether to wait for the value of
+    /// another process.
+    ///
+    /// # Errors
+    /// Those of a strict cache's store.
+    pub(super) async fn begin_fill<T: Value>(
+        &self,
+        at: &At,
+        locks: Option<FillLocks>,
+        wait: bool,
+    ) -> Result<Begun<T>, Error> {
+        let engine = &*self.engine;
+        let (Some(tier), Some(locks)) = (&engine.tier, locks) else { return Ok(Begun::Load(Fill::open())) };
+        let fenced = locks.fence && tier.has_cas();
+        if !fenced && !tier.has_locks() {
+            return Ok(Begun::Load(Fill::open()));
+        }
+        let deadline = engine.settings.deadline;
+        let mut standing = Box::new(Standing::new(tier, &at.wire, at.hash, &engine.held, deadline));
+        // Held by this process: by the loader that asks for its own key, or for a flight that a write has overtaken. Neither
+        // is to be waited for.
+        if tier.has_locks() && !engine.held.contains(at.hash) {
+            let until = Deadline::after(if wait { locks.patience } else { Duration::ZERO });
+            let mut pauses = Pauses::new();
+            let mut waited = false;
+            loop {
+                match standing.lock(locks.hold).await {
+                    Ok(true) => {
+                        engine.counters.fill_locks_taken.add();
+                        break;
+                    }
+                    Ok(false) if !wait => return Ok(Begun::Busy),
+                    Ok(false) if until.has_passed() => {
+                        engine.counters.fill_locks_given_up.add();
+                        break;
+                    }
+                    Ok(false) => {}
+                    // Without a lock each process loads for itself, which is what an outage costs.
+                    Err(error) => {
+                        engine.counters.fill_lock_failures.add();
+                        let failed: Result<(), _> = self.count_failure(Err(error));
+                        if let (Err(error), true) = (failed, engine.settings.strict) {
+                            return Err(error.into());
+                        }
+                        break;
+                    }
+                }
+                if !std::mem::replace(&mut waited, true) {
+                    engine.counters.fill_lock_waits.add();
+                }
+                pauses.pause(until).await;
+                if let Some(value) = self.tier_value(at).await? {
+                    engine.counters.fills_by_others.add();
+                    return Ok(Begun::Found(value));
+                }
+            }
+        }
+        if fenced {
+            return self.fence(tier, at, standing, !wait).await;
+        }
+        // The second look: whoever had the lock before may have stored the value between our first look and our lock.
+        if standing.is_locked()
+            && let Some(value) = self.tier_value(at).await?
+        {
+            standing.release().await;
+            engine.counters.fills_by_others.add();
+            return Ok(Begun::Found(value));
+        }
+        Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Open }))
+    }
+
+    /// The second look, which is the fence as well. `stands`: something is expected to stand there.
+    async fn fence<T: Value>(
+        &self,
+        tier: &Tier,
+        at: &At,
+        mut standing: Box<Standing>,
+        stands: bool,
+    ) -> Result<Begun<T>, Error> {
+        let engine = &*self.engine;
+        let mut look = stands;
+        for _ in 0..FENCE_ATTEMPTS {
+            if std::mem::replace(&mut look, true) {
+                let ticket = self.ticket(at);
+                let found = match self.count_failure(tier.get_version(&at.wire, self.deadline()).await) {
+                    Ok(found) => found,
+                    Err(error) => return self.without_fence(standing, error),
+                };
+                if let Some((stored, version)) = found {
+                    if let Some((opened, hit)) = self.accept(at, Some(stored), ticket)?
+                        && let Some(value) = self.judge(opened.decode::<T>())?
+                    {
+                        let value = Arc::new(value);
+                        if let Some(hit) = hit {
+                            hit.attach_typed(Arc::clone(&value));
+                        }
+                        standing.release().await;
+                        engine.counters.fills_by_others.add();
+                        return Ok(Begun::Found(value));
+                    }
+                    return Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Seen(version) }));
+                }
+            }
+            let Some(mark) = self.mark(at) else { break };
+            // Noted before it is written, as a lock is.
+            standing.marked(mark.clone());
+            let life = Ttl::from_ms(MARK_LIFE.as_millis() as u64).unwrap_or(Ttl::Never);
+            match self.count_failure(tier.set_if(&at.wire, mark.clone(), life, None, self.deadline()).await) {
+                Ok(true) => return Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Mark(mark) })),
+                Ok(false) => standing.unmarked(),
+                Err(error) => return self.without_fence(standing, error),
+            }
+        }
+        Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Unknown }))
+    }
+
+    fn without_fence<T>(&self, standing: Box<Standing>, error: BackendError) -> Result<Begun<T>, Error> {
+        match error {
+            error if self.engine.settings.strict => Err(error.into()),
+            _ => Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Unknown })),
+        }
+    }
+
+    /// An entry of this key that no reader serves: over before anybody's clock began, whatever the skew. Sealed where entries
+    /// are, and never the same twice; `None` if that cannot be had.
+    fn mark(&self, at: &At) -> Option<Bytes> {
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).ok()?;
+        let times = Times { expires_ms: 1, ..Times::default() };
+        self.engine.codec.encode_bytes(&new_entry(at, times, 0, &Stamp::default()), &random).ok()
+    }
+
+    /// Writes what was loaded to the store, if the fence stands: then `true`.
+    pub(super) async fn land(
+        &self,
+        tier: &Tier,
+        at: &At,
+        stored: Bytes,
+        ttl: Ttl,
+        fill: Option<&mut Fill>,
+        deadline: Deadline,
+    ) -> Result<bool, BackendError> {
+        let Some(fill) = fill else { return tier.set(&at.wire, stored, ttl, deadline).await.map(|()| true) };
+        let expect = match &fill.fence {
+            Fence::Open => return tier.set(&at.wire, stored, ttl, deadline).await.map(|()| true),
+            Fence::Unknown => {
+                let text = "what stands under the key is not known, so nothing is written over it";
+                return Err(BackendError::new(Kind::Transient, Operation::SetIf, text));
+            }
+            Fence::Seen(version) => *version,
+            Fence::Mark(mark) => match tier.get_version(&at.wire, deadline).await? {
+                Some((found, version)) if found == *mark => version,
+                _ => {
+                    if let Some(standing) = &mut fill.standing {
+                        standing.unmarked();
+                    }
+                    return Ok(false);
+                }
+            },
+        };
+        let landed = tier.set_if(&at.wire, stored, ttl, Some(expect), deadline).await?;
+        if let Some(standing) = &mut fill.standing {
+            standing.unmarked();
+        }
+        Ok(landed)
+    }
+}
