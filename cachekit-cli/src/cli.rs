@@ -1,5 +1,6 @@
 //! What can be typed: commands, options, their help. Nothing here does anything.
 
+pub(crate) mod dict;
 pub(crate) mod interop;
 pub(crate) mod serve;
 pub(crate) mod transfer;
@@ -117,6 +118,9 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Copy entries from one store to another, with the lives they have left.
     Copy(transfer::CopyArgs),
+    /// Make compression dictionaries for small values, and keep them in the store.
+    #[command(subcommand)]
+    Dict(dict::DictCommand),
     /// Measure throughput and latency of the store.
     Bench(transfer::BenchArgs),
     /// Serve the store over HTTP, with the API of cachekit.io, until a signal ends it.

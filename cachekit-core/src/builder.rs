@@ -8,9 +8,10 @@ use cachekit_plugin::{Backend, HostServices};
 
 use crate::activity::ActivitySlot;
 use crate::background::{Background, DEFAULT_OWED, DEFAULT_SPARE};
-use crate::cache::{Cache, Engine, Settings};
+use crate::cache::{Cache, Engine, Settings, Upkeep};
 use crate::clock::{Clock, SystemClock};
-use crate::codec::{Codec, Compression, Serializer};
+use crate::codec::dictionary::Dictionaries;
+use crate::codec::{Codec, Compression, Dictionary, DictionaryError, Serializer};
 use crate::coherence::Coherence;
 use crate::coherence::shortened::Shortened;
 use crate::coherence::siblings::Siblings;
@@ -219,6 +220,15 @@ impl CacheBuilder {
         self
     }
 
+    /// A dictionary for values of 64 bytes to 16 KiB, made by `cachekit dict train`. The cache puts it into the second tier,
+    /// where readers find it, before it writes the first value with it. Entries that were written with another one are read
+    /// all the same, as long as the second tier has it.
+    #[must_use]
+    pub fn dictionary(mut self, dictionary: impl Into<Arc<Dictionary>>) -> Self {
+        self.codec.dictionaries = Arc::new(Dictionaries::for_writing(dictionary.into()));
+        self
+    }
+
     /// Largest value, bytes before compression (100 MiB).
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
@@ -236,12 +246,21 @@ impl CacheBuilder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::Breaker`], [`Error::FillLocks`].
+    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::Breaker`], [`Error::FillLocks`],
+    /// [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Error::ZeroTtl);
         }
+        let is_zstd = matches!(self.codec.compression, Compression::Zstd { .. });
+        if self.codec.dictionaries.writing().is_some() && !is_zstd {
+            return Err(DictionaryError::NotZstd.into());
+        }
+        // Without a store all readers are in this process. Each cache has its own: a clone of the builder may get another
+        // store, which does not have what this one has.
+        let dictionaries = Dictionaries::again(&self.codec.dictionaries, self.backend.is_none());
+        let codec = Codec { dictionaries: Arc::new(dictionaries), ..self.codec };
         let breaker = self.breaker.map(|config| config.check().map(|()| config)).transpose().map_err(Error::Breaker)?;
         if let Some(locks) = &self.fill_locks {
             locks.check().map_err(Error::FillLocks)?;
@@ -285,8 +304,9 @@ impl CacheBuilder {
             coherence: Coherence::new(watched),
             siblings,
             tier,
-            codec: self.codec,
+            codec,
             held: Arc::new(Held::default()),
+            dictionaries: Upkeep::default(),
         };
         Ok(Cache::assemble(engine, namespace))
     }

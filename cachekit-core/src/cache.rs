@@ -11,6 +11,7 @@
 //! from coming back is in `invalidate.rs`; loading is in `cache/load.rs`; what bounds time is in [`guard`](crate::guard).
 
 mod batch;
+mod dictionaries;
 mod fill;
 mod interop;
 mod load;
@@ -32,6 +33,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::invalidate::tags::{MAX_TAG_BYTES, MAX_TAGS, TagError};
+pub(crate) use dictionaries::Upkeep;
 use fill::Fill;
 pub use interop::{Found, FromDocument, Interop, ToDocument};
 pub use options::{LoadOptions, SetOptions};
@@ -81,6 +83,7 @@ pub(crate) struct Engine {
     pub(crate) codec: Codec,
     /// The fill locks that this process has.
     pub(crate) held: Arc<Held>,
+    pub(crate) dictionaries: Upkeep,
 }
 
 impl Deref for Engine {
@@ -280,6 +283,7 @@ impl Cache {
         engine.counters.sets.add();
         let written = match (&engine.tier, &turn) {
             (Some(tier), Ok(_)) => {
+                self.offer_dictionary(tier, deadline).await;
                 let ttl = entry.times.ttl(engine.clock.unix_ms());
                 self.count_failure(self.land(tier, at, entry.stored.clone(), ttl, fill, deadline).await)
             }
@@ -318,11 +322,13 @@ impl Cache {
         let engine = &*self.engine;
         let Some(tier) = &engine.tier else { return Ok(None) };
         let ticket = self.ticket(at);
-        let stored = match self.count_failure(tier.get(&at.wire, self.deadline()).await) {
+        let deadline = self.deadline();
+        let stored = match self.count_failure(tier.get(&at.wire, deadline).await) {
             Ok(stored) => stored,
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(None),
         };
+        self.need_dictionary(tier, stored.as_ref(), deadline).await;
         self.accept(at, stored, ticket)
     }
 

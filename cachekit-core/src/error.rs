@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cachekit_plugin::BackendError;
 
-use crate::codec::{EncodeError, Refusal};
+use crate::codec::{DictionaryError, EncodeError, Refusal};
 use crate::interop::InteropError;
 use crate::invalidate::tags::TagError;
 use crate::key::KeyError;
@@ -31,6 +31,9 @@ pub enum Error {
     /// Fill locks out of their range.
     #[error("the fill locks cannot work: {0}")]
     FillLocks(&'static str),
+    /// A compression dictionary that cannot be used.
+    #[error(transparent)]
+    Dictionary(#[from] DictionaryError),
     /// The value cannot be turned into an entry.
     #[error("the value cannot be stored")]
     Encode(#[from] EncodeError),

@@ -28,6 +28,9 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// What all wire keys begin with.
 pub(crate) const PREFIX: &[u8] = b"ck:";
 
+/// What wire keys of the engine's own begin with: those of an empty namespace, which nobody can have.
+pub(crate) const RESERVED: &[u8] = b"ck::";
+
 /// A key or a namespace that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -148,6 +151,14 @@ impl WireKey {
     /// A key that others look up too: stored as it is, or not at all. It must not begin with `ck:`.
     pub(crate) fn verbatim(key: &[u8]) -> Self {
         Self { bytes: SmallVec::from_slice(key), prefix_len: None }
+    }
+
+    /// A key that the engine keeps something under for itself: `ck::<name>`. No namespace is empty, so no caller's key meets
+    /// it, and clearing a namespace does not touch it.
+    pub(crate) fn reserved(name: &str) -> Self {
+        let mut bytes = SmallVec::from_slice(RESERVED);
+        bytes.extend_from_slice(name.as_bytes());
+        Self { bytes, prefix_len: Some(RESERVED.len()) }
     }
 
     /// The whole wire key.

@@ -89,6 +89,13 @@ counters! {
     changes_forgotten,
     /// Times the second tier could no longer tell: the first tier forgot everything.
     watches_lost,
+    /// Compression dictionaries that were read from the second tier.
+    dictionaries_read,
+    /// Compression dictionaries that were asked of the second tier in vain, or were not what their id says. Entries that
+    /// need one are counted among the refused ones.
+    dictionaries_missing,
+    /// Times this cache put its compression dictionary into the second tier, which did not have it.
+    dictionaries_written,
 }
 
 impl Counters {

@@ -82,7 +82,12 @@ pub(super) fn set(args: &SetArgs, session: &Session) -> Result<Outcome, Failure>
     let config = session.config()?;
     // Read before the store is opened: input may take its time, and a store need not wait for it.
     let value = value_of(&args.value, config.max_value.value)?;
-    let cache = session::open(config)?.blocking();
+    let cache = session::open(config)?;
+    // This process writes one value. Should the dictionary not get there, it is stored without.
+    if let Err(error) = wait(cache.prepare()) {
+        session.output.warn(&format!("the value is stored without the dictionary: {error}"));
+    }
+    let cache = cache.blocking();
     cache.set_bytes(args.key.as_bytes(), &value, options(&args.life))?;
     cache.close()?;
     session

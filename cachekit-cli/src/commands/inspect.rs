@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cachekit::Config;
+use cachekit::blocking::wait;
 use cachekit::codec::{Codec, Compressor, Envelope, Freshness, MAGIC, Refusal};
 use cachekit::interop::{FRAME_MAGIC, Frame, Keyring, read_envelope};
 use cachekit::key::Namespace;
@@ -70,14 +71,28 @@ fn from_store(owner: &Owner, format: Option<Format>, session: &Session) -> Resul
             let wire_key = owner.namespace.wire(&owner.given).map_err(cachekit::Error::from)?;
             let stored = fetch(cache, &wire_key.for_store(&limits).map_err(cachekit::Error::from)?)?;
             if stored.is_some() || format.is_some() {
+                stored.as_ref().map(|stored| find_dictionary(cache, owner, stored)).transpose()?;
                 return Ok(stored.map(|stored| report(&stored, owner, Some(Format::Native))));
             }
         }
         if !limits.takes_key(&owner.given) {
             return Ok(None);
         }
-        Ok(fetch(cache, &owner.given)?.map(|stored| report(&stored, owner, format)))
+        let stored = fetch(cache, &owner.given)?;
+        stored.as_ref().map(|stored| find_dictionary(cache, owner, stored)).transpose()?;
+        Ok(stored.map(|stored| report(&stored, owner, format)))
     })
+}
+
+/// The dictionary that an entry needs, from the same store. One that is not there is what the report says.
+fn find_dictionary(cache: &cachekit::Cache, owner: &Owner, stored: &Bytes) -> Result<(), Failure> {
+    let Some(id) = Envelope::parse(stored).ok().and_then(|envelope| envelope.dictionary()) else { return Ok(()) };
+    match wait(cache.stored_dictionary(id)) {
+        Ok(found) => found.into_iter().for_each(|found| owner.codec.dictionaries.add(Arc::new(found))),
+        Err(cachekit::Error::Backend(error)) => return Err(error.into()),
+        Err(_) => {}
+    }
+    Ok(())
 }
 
 /// Whom the entry is said to belong to.
@@ -185,6 +200,7 @@ fn native(stored: &Bytes, owner: &Owner) -> Json {
         "wire_key": as_text(envelope.wire_key()),
         "encoding": envelope.serializer().map_or("unknown", encoding),
         "compressor": envelope.compressor().map_or("unknown", compressor),
+        "dictionary": envelope.dictionary().map(|id| id.to_string()),
         "freshness": freshness(inspection.freshness),
         "created_ms": times.created_ms,
         "fresh_for_ms": unless_zero(times.fresh_for_ms),

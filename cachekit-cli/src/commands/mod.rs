@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod copy;
+mod dict;
 mod documents;
 mod entries;
 mod inspect;
@@ -37,6 +38,7 @@ pub(crate) fn dispatch(command: Command, session: &Session) -> Result<Outcome, F
         Command::Health => store::health(session),
         Command::Raw(command) => raw::raw(&command, session),
         Command::Inspect(args) => inspect::inspect(&args, session),
+        Command::Dict(command) => dict::dict(&command, session),
         Command::Copy(args) => copy::copy(&args, session),
         Command::Bench(args) => bench::bench(&args, session),
         Command::Serve(args) => serve::serve(&args, session),

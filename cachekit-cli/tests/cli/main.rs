@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 mod copy;
+mod dict;
 mod documents;
 mod entries;
 mod inspect;

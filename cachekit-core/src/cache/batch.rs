@@ -30,7 +30,8 @@ impl Cache {
         }
         let tickets: Vec<_> = missing.iter().map(|&i| self.ticket(&places[i])).collect();
         let wires: Vec<&WireKey> = missing.iter().map(|&i| &places[i].wire).collect();
-        let answers = match self.count_failure(tier.get_many(&wires, self.deadline()).await) {
+        let deadline = self.deadline();
+        let answers = match self.count_failure(tier.get_many(&wires, deadline).await) {
             Ok(answers) => answers,
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(values),
@@ -41,6 +42,7 @@ impl Cache {
                 Err(error) if engine.settings.strict => return Err(error.into()),
                 Err(_) => continue,
             };
+            self.need_dictionary(tier, stored.as_ref(), deadline).await;
             let Some((opened, hit)) = self.accept(&places[i], stored, ticket)? else { continue };
             let Some(value) = self.judge(opened.decode::<T>())? else { continue };
             let value = Arc::new(value);
@@ -89,6 +91,7 @@ impl Cache {
         engine.counters.sets.add_n(entries.len() as u64);
         let (landed, written): (bool, Vec<Option<BackendError>>) = match (&engine.tier, turns) {
             (Some(tier), Ok(_turns)) => {
+                self.offer_dictionary(tier, deadline).await;
                 let ttl = times.ttl(engine.clock.unix_ms());
                 let batch: Vec<(&WireKey, Bytes, Ttl)> =
                     entries.iter().map(|(at, entry)| (&at.wire, entry.stored.clone(), ttl)).collect();

@@ -1,6 +1,7 @@
 //! The engine on the reference store, with every second of the clock in the test's hands.
 
 mod coherence;
+mod dictionaries;
 mod failures;
 mod fill;
 mod flights;

@@ -106,11 +106,13 @@ impl Cache {
     pub async fn entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Opened>, Error> {
         let at = self.at(key.as_ref())?;
         let Some(tier) = &self.engine.tier else { return Ok(None) };
-        let stored = match self.count_failure(tier.get(&at.wire, self.deadline()).await) {
+        let deadline = self.deadline();
+        let stored = match self.count_failure(tier.get(&at.wire, deadline).await) {
             Ok(Some(stored)) => stored,
             Err(error) if self.engine.settings.strict => return Err(error.into()),
             Ok(None) | Err(_) => return Ok(None),
         };
+        self.need_dictionary(tier, Some(&stored), deadline).await;
         let opened = self.judge(self.engine.codec.open(&stored, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
         Ok(opened.filter(|opened| opened.freshness() == Freshness::Fresh))
     }

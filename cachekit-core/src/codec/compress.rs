@@ -10,6 +10,7 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, 
 use zstd::bulk::{Compressor as ZstdEncoder, Decompressor as ZstdDecoder};
 use zstd::zstd_safe::{CParameter, get_frame_content_size};
 
+use super::dictionary::{Dictionary, DictionaryId};
 use super::kept::Kept;
 use super::refusal::Refusal;
 
@@ -83,6 +84,24 @@ impl Compression {
         Some(Self::Zstd { level, threshold: DEFAULT_THRESHOLD })
     }
 
+    /// Appends `payload` to `out`, compressed with the dictionary if that pays, else as [`Self::append`] does.
+    pub(super) fn append_with(
+        self,
+        dictionary: Option<&Dictionary>,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> (Compressor, Option<DictionaryId>) {
+        let begin = out.len();
+        if let (Self::Zstd { level, .. }, Some(dictionary)) = (self, dictionary) {
+            let fits = dictionary.append(level, payload, out).is_some();
+            if fits && pays(out.len() - begin, payload.len()) {
+                return (Compressor::Zstd, Some(dictionary.id()));
+            }
+            out.truncate(begin);
+        }
+        (self.append(payload, out), None)
+    }
+
     /// Appends `payload` to `out`, compressed if that pays, and says how it is stored.
     pub(super) fn append(self, payload: &[u8], out: &mut Vec<u8>) -> Compressor {
         let begin = out.len();
@@ -92,7 +111,7 @@ impl Compression {
             _ => None,
         };
         let stored_len = out.len() - begin;
-        let pays = stored_len <= payload.len() - payload.len() / MUST_SAVE;
+        let pays = pays(stored_len, payload.len());
         match used {
             Some(used) if pays && used.can_hold(stored_len, payload.len() as u64) => used,
             // zstd folds long runs beyond what its reader accepts. LZ4 cannot, and still leaves but 1/255 of them.
@@ -155,7 +174,13 @@ impl Compressor {
 
     /// Fills the empty `out` with the payload that `stored` holds, which is `payload_len` bytes long or refused. The caller
     /// has found `payload_len` to be within `max_value`; nothing is allocated for it until the other checks have passed.
-    pub(super) fn expand(self, stored: &[u8], payload_len: u64, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub(super) fn expand(
+        self,
+        dictionary: Option<&Dictionary>,
+        stored: &[u8],
+        payload_len: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         debug_assert!(out.is_empty());
         if !self.can_hold(stored.len(), payload_len) {
             return Err(Refusal::TooLarge);
@@ -172,7 +197,10 @@ impl Compressor {
                 }
                 // The capacity is zstd's bound: exactly `len`, or what a kept buffer already had.
                 out.reserve_exact(len);
-                expand_zstd(stored, out)?;
+                match dictionary {
+                    Some(dictionary) => dictionary.expand(stored, out)?,
+                    None => expand_zstd(stored, out)?,
+                }
             }
             Self::Lz4 => {
                 out.resize(len, 0);
@@ -184,9 +212,13 @@ impl Compressor {
     }
 }
 
+fn pays(stored_len: usize, payload_len: usize) -> bool {
+    stored_len <= payload_len - payload_len / MUST_SAVE
+}
+
 /// Highest zstd level whose contexts are kept: the highest that a setting maps to. A context that has met a large value
 /// holds 1.3 MB at level 3, 3.1 MB at 6 and 11 MB at 9; whoever asks for more than 6 pays for a fresh one each time.
-const KEPT_LEVEL: i32 = 6;
+pub(super) const KEPT_LEVEL: i32 = 6;
 
 static ZSTD_ENCODERS: Kept<ZstdEncoder<'static>> = Kept::new();
 static ZSTD_DECODERS: Kept<ZstdDecoder<'static>> = Kept::new();
@@ -196,16 +228,21 @@ static LZ4_TABLES: Kept<CompressTable> = Kept::new();
 fn append_zstd(level: i32, payload: &[u8], out: &mut Vec<u8>) -> Option<Compressor> {
     let mut encoder = ZSTD_ENCODERS.take().unwrap_or_default();
     encoder.set_parameter(CParameter::CompressionLevel(level)).ok()?;
+    compress_into(&mut encoder, payload, out)?;
+    if level <= KEPT_LEVEL {
+        ZSTD_ENCODERS.give(encoder);
+    }
+    Some(Compressor::Zstd)
+}
+
+/// Compresses to the end of `out`; `None` if that did not work within the length of `payload`.
+pub(super) fn compress_into(encoder: &mut ZstdEncoder<'_>, payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
     // Room for the payload as it is and no more: what does not fit there does not pay, and zstd stops early.
     out.reserve(payload.len());
     let begin = out.len() as u64;
     let mut room = Cursor::new(out);
     room.set_position(begin);
-    encoder.compress_to_buffer(payload, &mut room).ok()?;
-    if level <= KEPT_LEVEL {
-        ZSTD_ENCODERS.give(encoder);
-    }
-    Some(Compressor::Zstd)
+    encoder.compress_to_buffer(payload, &mut room).ok().map(|_| ())
 }
 
 fn append_lz4(payload: &[u8], out: &mut Vec<u8>) -> Option<Compressor> {

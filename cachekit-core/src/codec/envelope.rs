@@ -11,6 +11,7 @@ use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
 use super::compress::Compressor;
+use super::dictionary::DictionaryId;
 use super::freshness::Times;
 use super::refusal::{EncodeError, Refusal};
 use super::seal::{Cipher, NONCE_LEN, TAG_LEN};
@@ -81,6 +82,7 @@ pub struct NewEntry<'a> {
 pub(super) struct Shape {
     pub(super) serializer: Serializer,
     pub(super) compressor: Compressor,
+    pub(super) dictionary: Option<DictionaryId>,
     pub(super) cipher: Option<Cipher>,
     pub(super) payload_len: u64,
 }
@@ -142,6 +144,7 @@ pub(super) fn set_shape(entry: &mut [u8], shape: &Shape) {
     entry[at::SERIALIZER] = shape.serializer.id();
     entry[at::COMPRESSOR] = shape.compressor.id();
     entry[at::CIPHER] = shape.cipher.map_or(0, Cipher::id);
+    put(entry, at::DICTIONARY, shape.dictionary.map_or(0, DictionaryId::as_u32).to_le_bytes());
     put(entry, at::PAYLOAD_LEN, shape.payload_len.to_le_bytes());
 }
 
@@ -262,8 +265,9 @@ impl Envelope {
         if self.is_sealed() && self.cipher().is_none() {
             return Err(Refusal::Sealed);
         }
-        if stored[at::DICTIONARY..at::CREATED].iter().any(|byte| *byte != 0) {
-            return Err(Refusal::Dictionary);
+        // Only zstd has dictionaries: an id beside another compressor is a number that nobody wrote.
+        if self.dictionary().is_some() && stored[at::COMPRESSOR] != Compressor::Zstd.id() {
+            return Err(Refusal::Corrupt);
         }
         self.serializer()?;
         self.compressor()?;
@@ -300,6 +304,12 @@ impl Envelope {
     /// The compressor, or [`Refusal::Version`] for a number this build does not know.
     pub fn compressor(&self) -> Result<Compressor, Refusal> {
         Compressor::from_id(self.stored[at::COMPRESSOR]).ok_or(Refusal::Version)
+    }
+
+    /// The dictionary that its payload was compressed with.
+    #[must_use]
+    pub fn dictionary(&self) -> Option<DictionaryId> {
+        DictionaryId::from_u32(u32::from_le_bytes(self.stored.get(at::DICTIONARY..at::CREATED)?.try_into().ok()?))
     }
 
     /// Whether the payload is encrypted.
@@ -341,6 +351,12 @@ impl fmt::Debug for Envelope {
             .field("payload_len", &self.payload_len)
             .finish_non_exhaustive()
     }
+}
+
+/// The dictionary that `stored` says it needs, unchecked: for whoever has to fetch it before the entry can be opened.
+pub(crate) fn needed_dictionary(stored: &[u8]) -> Option<DictionaryId> {
+    let header = stored.first_chunk::<HEADER_LEN>().filter(|header| header.starts_with(&MAGIC))?;
+    DictionaryId::from_u32(u32::from_le_bytes(take(header, at::DICTIONARY)))
 }
 
 fn split_tag(bytes: &[u8]) -> Option<(Tag<'_>, &[u8])> {

@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Things of one kind kept per process. 16 compressions at the same moment keep 16 cores busy.
 pub(super) const SLOTS: usize = 16;
 
-pub(super) struct Kept<T> {
-    slots: [Mutex<Option<T>>; SLOTS],
+pub(super) struct Kept<T, const N: usize = SLOTS> {
+    slots: [Mutex<Option<T>>; N],
 }
 
-impl<T> Kept<T> {
+impl<T, const N: usize> Kept<T, N> {
     pub(super) const fn new() -> Self {
-        Self { slots: [const { Mutex::new(None) }; SLOTS] }
+        Self { slots: [const { Mutex::new(None) }; N] }
     }
 
     /// One that was kept, or `None` if there is none to be had without waiting.
@@ -43,7 +43,7 @@ impl<T> Kept<T> {
     /// The slots, beginning with the one this thread tried first last time, so that threads stay out of each other's way.
     fn slots_from_home(&self) -> impl Iterator<Item = &Mutex<Option<T>>> {
         let home = home();
-        (0..SLOTS).map(move |step| &self.slots[(home + step) % SLOTS])
+        (0..N).map(move |step| &self.slots[(home + step) % N])
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn at_most_the_slots_are_kept() {
-        let kept = Kept::new();
+        let kept: Kept<usize> = Kept::new();
         for number in 0..SLOTS + 5 {
             kept.give(number);
         }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_slot_locked_for_ever_is_passed_by() {
-        let kept = Kept::new();
+        let kept: Kept<i32> = Kept::new();
         let held: Vec<_> = kept.slots.iter().map(|slot| slot.lock().unwrap()).collect();
         kept.give(1);
         assert_eq!(kept.take(), None);

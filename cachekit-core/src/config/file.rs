@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
+use super::dictionary;
 use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
@@ -80,6 +81,7 @@ struct CompressionFields {
     algorithm: Field<String>,
     level: Field<i64>,
     threshold: Field<Size>,
+    dictionary: Field<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,6 +198,8 @@ impl File {
 
     fn compression(&self, config: &mut Config) -> Result<(), ConfigError> {
         let fields = &self.fields.compression;
+        let field = "compression.dictionary";
+        self.take(&fields.dictionary, &mut config.dictionary, field, |path| dictionary::read(path).map(Some))?;
         let mut threshold = Setting::default_to(DEFAULT_THRESHOLD as u64);
         self.take(&fields.threshold, &mut threshold, "compression.threshold", size)?;
         let threshold = usize::try_from(threshold.value).unwrap_or(usize::MAX);

@@ -5,6 +5,7 @@
 //!
 //! Nothing here reads the environment by itself: whoever resolves a configuration passes in what there is.
 
+mod dictionary;
 mod env;
 mod error;
 mod file;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use cachekit_plugin::{Backend, HostServices};
 use serde_json::{Map, Value as Json};
 
+pub use dictionary::DictionaryFile;
 pub use env::{Environment, Warning};
 pub use error::ConfigError;
 pub use secret::EngineServices;
@@ -171,6 +173,8 @@ pub struct Config {
     pub serializer: Setting<Serializer>,
     /// How payloads are made smaller.
     pub compression: Setting<Compression>,
+    /// What small payloads are made smaller with.
+    pub dictionary: Setting<Option<DictionaryFile>>,
     /// Largest value, bytes.
     pub max_value: Setting<u64>,
     /// Whether there is an L1.
@@ -222,6 +226,7 @@ impl Default for Config {
             fill_locks_fence: Setting::default_to(FillLocks::default().fence),
             serializer: Setting::default_to(Serializer::default()),
             compression: Setting::default_to(Compression::default()),
+            dictionary: Setting::default_to(None),
             max_value: Setting::default_to(DEFAULT_MAX_VALUE),
             l1_enabled: Setting::default_to(true),
             l1_max_bytes: Setting::default_to(builder::DEFAULT_L1_BYTES),
@@ -347,6 +352,11 @@ impl Config {
             let reason = "a deadline of zero lets no operation finish".into();
             return Err(ConfigError::value("deadline", self.deadline.source.clone(), reason));
         }
+        if self.dictionary.value.is_some() && !matches!(self.compression.value, Compression::Zstd { .. }) {
+            let compression = &self.compression.source;
+            let reason = format!("a dictionary is zstd's, and compression is set to something else ({compression})");
+            return Err(ConfigError::value("compression.dictionary", self.dictionary.source.clone(), reason));
+        }
         self.check_keys()?;
         self.check_api_key()
     }
@@ -416,6 +426,9 @@ impl Config {
             .l1_ttl_cap(self.l1_ttl_cap.value)
             .coherence(self.l1_coherence.value)
             .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
+        if let Some(file) = &self.dictionary.value {
+            builder = builder.dictionary(Arc::clone(&file.dictionary));
+        }
         if let Some(ttl) = self.ttl.value {
             builder = builder.default_ttl(ttl);
         }

@@ -56,6 +56,13 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
                 Compression::Lz4 { threshold } => json!({"algorithm": "lz4", "threshold": threshold}),
             }),
         ),
+        (
+            "compression.dictionary",
+            shown(&config.dictionary, |file| match file {
+                Some(file) => json!({"path": file.path, "id": file.dictionary.id().to_string()}),
+                None => json!("none"),
+            }),
+        ),
         ("max_value", shown(&config.max_value, |bytes| json!(bytes))),
         ("l1.enabled", shown(&config.l1_enabled, |enabled| json!(enabled))),
         ("l1.max_bytes", shown(&config.l1_max_bytes, |bytes| json!(bytes))),

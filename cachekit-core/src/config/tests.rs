@@ -161,6 +161,29 @@ fn a_preset_stands_below_what_is_said_in_so_many_words() {
 }
 
 #[test]
+fn a_dictionary_is_named_by_its_file_and_shown_with_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, wrong) = (dir.path().join("app.dict"), dir.path().join("app.json"));
+    let dictionary = crate::codec::tests::dictionary::trained(1);
+    fs::write(&file, dictionary.content()).unwrap();
+    fs::write(&wrong, b"{}").unwrap();
+    let toml = |path: &std::path::Path, more: &str| format!("[compression]\n{more}dictionary = {path:?}\n");
+    let config = from_toml(&toml(&file, "")).unwrap();
+    assert_eq!(config.show()["compression.dictionary"].value["id"], json!(dictionary.id().to_string()));
+    assert!(config.show()["compression.dictionary"].source.ends_with("cachekit.toml:2"));
+    for (toml, expected) in [
+        (toml(&wrong, ""), vec!["compression.dictionary", "app.json", "no zstd dictionary"]),
+        (toml(&dir.path().join("absent"), ""), vec!["compression.dictionary", "absent", "cannot be read"]),
+        (toml(dir.path(), ""), vec!["compression.dictionary", "not a regular file"]),
+        (toml("app.dict".as_ref(), ""), vec!["compression.dictionary", "not an absolute path"]),
+        (toml(&file, "algorithm = \"lz4\"\n"), vec!["compression.dictionary", "zstd's"]),
+    ] {
+        let words = words(from_toml(&toml));
+        assert!(expected.iter().all(|expected| words.contains(expected)), "{words}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_file_name_their_field_and_line() {
     for (toml, expected) in [
         ("nmespace = \"x\"\n", vec!["nmespace", "unknown field"]),

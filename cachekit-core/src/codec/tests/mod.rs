@@ -1,6 +1,7 @@
 //! The codec as its callers see it. What each file asks: do values come back (here), are bad bytes refused (`hostile`),
 //! are sealed entries closed (`sealed`), does the document tell the truth (`document`).
 
+pub(crate) mod dictionary;
 mod document;
 mod hostile;
 mod sealed;
