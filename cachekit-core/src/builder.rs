@@ -36,6 +36,24 @@ const HINT_MAX: Duration = Duration::from_secs(30);
 /// Longest life in L1 of what others can change in the store: how stale a read can be without coherence.
 pub const DEFAULT_L1_TTL_CAP: Duration = Duration::from_secs(30);
 
+/// How long the second tier keeps the epoch of a tag: the longest life that every store of ours takes as it is.
+pub const DEFAULT_EPOCH_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Room for epochs where L1 is off otherwise: a write must not ask for the epoch of its namespace each time.
+const EPOCH_BYTES: u64 = 1 << 20;
+
+/// When entries carry the epoch of their namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NamespaceEpochs {
+    /// On stores that can neither clear nor list, where a namespace could not be cleared otherwise.
+    #[default]
+    Auto,
+    /// On every store: clearing takes one write, and nothing is removed.
+    On,
+    /// Never.
+    Off,
+}
+
 /// Puts a cache together.
 ///
 /// ```
@@ -62,6 +80,8 @@ pub struct CacheBuilder {
     coherence: bool,
     activity: ActivitySlot,
     strict: bool,
+    namespace_epochs: NamespaceEpochs,
+    epoch_ttl: Duration,
     prefixed: bool,
     codec: Codec,
     clock: Arc<dyn Clock>,
@@ -81,6 +101,8 @@ impl Default for CacheBuilder {
             coherence: true,
             activity: ActivitySlot::default(),
             strict: false,
+            namespace_epochs: NamespaceEpochs::Auto,
+            epoch_ttl: DEFAULT_EPOCH_TTL,
             prefixed: false,
             codec: Codec::default(),
             clock: Arc::new(SystemClock),
@@ -198,6 +220,22 @@ impl CacheBuilder {
         self
     }
 
+    /// Whether entries carry the epoch of their namespace, so that [`Cache::clear`] is one write however many there are. All
+    /// who share a store must decide alike: an entry that carries none is out of force for those who look at it.
+    #[must_use]
+    pub fn namespace_epochs(mut self, when: NamespaceEpochs) -> Self {
+        self.namespace_epochs = when;
+        self
+    }
+
+    /// How long the second tier keeps the epoch of a tag from when it was made (30 days). What carries the tag is a miss
+    /// afterwards, whatever its own life. The bound on what tags that nobody uses any more leave behind.
+    #[must_use]
+    pub fn epoch_ttl(mut self, ttl: Duration) -> Self {
+        self.epoch_ttl = ttl;
+        self
+    }
+
     /// That the second tier puts a tenant or a prefix of its own before every key, which the cache cannot see. Its entries
     /// are then found by no other language, so [`Cache::interop`] refuses.
     #[must_use]
@@ -250,7 +288,7 @@ impl CacheBuilder {
     /// [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
-        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) || self.epoch_ttl.is_zero() {
             return Err(Error::ZeroTtl);
         }
         let is_zstd = matches!(self.codec.compression, Compression::Zstd { .. });
@@ -277,10 +315,16 @@ impl CacheBuilder {
             deadline: self.deadline.or(suggested).unwrap_or(DEFAULT_DEADLINE),
             l1_ttl_cap: self.l1_ttl_cap,
             strict: self.strict,
+            namespace_epochs: match self.namespace_epochs {
+                NamespaceEpochs::Auto => tier.as_ref().is_some_and(|tier| !tier.empties_namespaces()),
+                NamespaceEpochs::On => tier.is_some(),
+                NamespaceEpochs::Off => false,
+            },
+            epoch_ttl: self.epoch_ttl,
             prefixed: self.prefixed,
             fill_locks: self.fill_locks,
         };
-        let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(0));
+        let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(EPOCH_BYTES));
         let watched = self.coherence && settings.use_l1 && tier.as_ref().is_some_and(Tier::has_watch);
         let near = Arc::new(Near {
             l1: L1::new(l1, Arc::clone(&self.clock)),

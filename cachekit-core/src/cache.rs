@@ -39,7 +39,7 @@ pub use interop::{Found, FromDocument, Interop, ToDocument};
 pub use options::{LoadOptions, SetOptions};
 pub use upkeep::{CacheHealth, KeyPage};
 
-use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times};
+use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times, carried_tags};
 use crate::coherence::Coherence;
 use crate::coherence::siblings::Siblings;
 use crate::error::Error;
@@ -50,7 +50,7 @@ use crate::key::{KeyError, Namespace, WireKey};
 use crate::l1::{Epoch, Hit, KeyHash, Life, Typed};
 use crate::near::Near;
 use crate::tier::Tier;
-use tags::Stamp;
+use tags::{Own, Stamp, are_plausible};
 
 /// A two-tier cache. Cheap to clone; clones and [namespaces](Cache::namespace) share both tiers.
 #[derive(Clone)]
@@ -110,6 +110,10 @@ pub(crate) struct Settings {
     /// Longest life in L1 of anything that others can change in the second tier.
     pub(crate) l1_ttl_cap: Duration,
     pub(crate) strict: bool,
+    /// Entries carry the epoch of their namespace, and are in force as long as that is.
+    pub(crate) namespace_epochs: bool,
+    /// How long the second tier keeps the epoch of a tag.
+    pub(crate) epoch_ttl: Duration,
     /// The store is known to put something before its keys.
     pub(crate) prefixed: bool,
     /// How processes agree on who loads; `None`: each for itself.
@@ -323,17 +327,31 @@ impl Cache {
         let Some(tier) = &engine.tier else { return Ok(None) };
         let ticket = self.ticket(at);
         let deadline = self.deadline();
-        let stored = match self.count_failure(tier.get(&at.wire, deadline).await) {
-            Ok(stored) => stored,
+        let (stored, own) = match self.count_failure(self.ask(tier, at, deadline).await) {
+            Ok(answers) => answers,
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(None),
         };
         self.need_dictionary(tier, stored.as_ref(), deadline).await;
-        self.accept(at, stored, ticket)
+        self.accept(at, stored, ticket, own).await
     }
 
-    /// Checks what the second tier returned for a key, and fills L1 with it.
-    fn accept(&self, at: &At, stored: Option<Bytes>, ticket: Ticket) -> Result<Option<(Opened, Option<Hit>)>, Error> {
+    /// Checks what the second tier returned for a key, and fills L1 with it. `own`: the epoch of the namespace, if that came
+    /// along.
+    async fn accept(
+        &self,
+        at: &At,
+        stored: Option<Bytes>,
+        ticket: Ticket,
+        own: Own,
+    ) -> Result<Option<(Opened, Option<Hit>)>, Error> {
+        let Some((stored, opened)) = self.open_stored(at, stored)? else { return Ok(None) };
+        let in_force = self.is_in_force(&opened, own).await?;
+        Ok(self.admit(at, stored, opened, ticket, in_force))
+    }
+
+    /// Checks what the second tier returned for a key, all but whether it was invalidated.
+    fn open_stored(&self, at: &At, stored: Option<Bytes>) -> Result<Option<(Bytes, Opened)>, Error> {
         let engine = &*self.engine;
         let Some(stored) = stored else {
             engine.counters.l2_misses.add();
@@ -348,9 +366,29 @@ impl Cache {
             engine.counters.l2_misses.add();
             return Ok(None);
         }
-        engine.counters.l2_hits.add();
+        if !are_plausible(&opened) {
+            return Ok(self.judge(Err(Refusal::TooLarge))?.map(|()| (stored, opened)));
+        }
+        Ok(Some((stored, opened)))
+    }
+
+    /// Fills L1 with a checked entry, if it is still in force.
+    fn admit(
+        &self,
+        at: &At,
+        stored: Bytes,
+        opened: Opened,
+        ticket: Ticket,
+        in_force: bool,
+    ) -> Option<(Opened, Option<Hit>)> {
+        let counters = &self.engine.counters;
+        if !in_force {
+            counters.l2_misses.add();
+            return None;
+        }
+        counters.l2_hits.add();
         let hit = self.fill(at, stored, &opened, ticket);
-        Ok(Some((opened, hit)))
+        Some((opened, hit))
     }
 
     fn fill(&self, at: &At, stored: Bytes, opened: &Opened, ticket: Ticket) -> Option<Hit> {
@@ -385,6 +423,7 @@ impl Cache {
     fn insert(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
         let near = &*self.near;
         let (epoch, life) = self.life(entry.times, ticket);
+        let epoch = if carried_tags(&entry.stored).is_some() { epoch.tagged() } else { epoch };
         let reserve = entry.reserve();
         let kept = near.writes.keep_if_still(at.hash, ticket, || {
             let (hash, wire) = (at.hash, at.wire.as_bytes());
@@ -418,7 +457,8 @@ impl Cache {
         if !near.settings.use_l1 {
             return None;
         }
-        near.l1.get(hash, wire, near.writes.epoch(self.slot))
+        let hit = near.l1.get(hash, wire, near.writes.epoch(self.slot))?;
+        if hit.is_tagged() { self.tagged_hit(wire, hit) } else { Some(hit) }
     }
 
     /// The decoded copy of a hit, made now if there is none.

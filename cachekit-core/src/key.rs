@@ -7,6 +7,9 @@
 //! ck:<namespace>:<key>                     the wire key, as L1 and the envelope know it
 //! ck:<namespace>:#<64 hex digits>          what a store gets when the wire key is too long for it, or has bytes it refuses:
 //!                                          BLAKE2b-256 of the whole wire key
+//! ck::<namespace>:t<tag>                   where the epoch of a tag is kept; no key of a caller is there, because no namespace
+//!                                          is empty. Shortened alike
+//! ck::<namespace>:n                        where that of the namespace is kept
 //! ```
 
 use std::borrow::Cow;
@@ -30,6 +33,27 @@ pub(crate) const PREFIX: &[u8] = b"ck:";
 
 /// What wire keys of the engine's own begin with: those of an empty namespace, which nobody can have.
 pub(crate) const RESERVED: &[u8] = b"ck::";
+
+/// What a key of a store is the epoch of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum EpochOf {
+    /// Of a tag.
+    Tag,
+    /// Of this namespace.
+    Namespace(Namespace),
+}
+
+/// What `store_key` is the epoch of, if of anything.
+pub(crate) fn epoch_of(store_key: &[u8]) -> Option<EpochOf> {
+    let rest = store_key.strip_prefix(RESERVED)?;
+    let (name, kind) = rest.split_at_checked(rest.iter().position(|byte| *byte == b':')?)?;
+    let namespace = std::str::from_utf8(name).ok().and_then(|name| Namespace::new(name).ok())?;
+    match kind {
+        b":n" => Some(EpochOf::Namespace(namespace)),
+        [b':', b't' | b'#', ..] => Some(EpochOf::Tag),
+        _ => None,
+    }
+}
 
 /// A key or a namespace that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +123,27 @@ impl Namespace {
     /// What all wire keys of this namespace begin with, and no other's.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix
+    }
+
+    /// Where the epoch of a tag of this namespace is kept.
+    pub(crate) fn tag_epoch(&self, tag: &[u8]) -> WireKey {
+        self.epoch_key(b't', tag)
+    }
+
+    /// Where the epoch of this namespace itself is kept.
+    pub(crate) fn own_epoch(&self) -> WireKey {
+        self.epoch_key(b'n', b"")
+    }
+
+    /// What follows a name of another kind is a hex digit (`ck::dictionary:…`), so that of a namespace that happens to be called like
+    /// one is never taken for it.
+    fn epoch_key(&self, kind: u8, name: &[u8]) -> WireKey {
+        let mut bytes = SmallVec::from_slice(RESERVED);
+        bytes.extend_from_slice(&self.prefix[PREFIX.len()..]);
+        let prefix_len = Some(bytes.len());
+        bytes.push(kind);
+        bytes.extend_from_slice(name);
+        WireKey { bytes, prefix_len }
     }
 
     /// The wire key of `key`.
@@ -266,6 +311,21 @@ mod tests {
     }
 
     #[test]
+    fn epochs_are_told_from_each_other_and_from_keys() {
+        let users = namespace("users");
+        let store_key = |wire: WireKey| wire.for_store(&MEMCACHED).unwrap().into_owned();
+        assert_eq!(epoch_of(&store_key(users.own_epoch())), Some(EpochOf::Namespace(users.clone())));
+        for tag in [&b"t"[..], b":n", b"x:n", b"n", b"#", b"with space", &[0xff; 256]] {
+            assert_eq!(epoch_of(&store_key(users.tag_epoch(tag))), Some(EpochOf::Tag), "{tag:?}");
+        }
+        let others = [&b"ck::"[..], b"ck::n", b"ck::zstd/1", b"ck::users:x", b"ck:::n"];
+        assert!(others.iter().all(|key| epoch_of(key).is_none()));
+        for key in [&b":n"[..], b":users:n", b":users:tx", b"n"] {
+            assert_eq!(epoch_of(&store_key(users.wire(key).unwrap())), None, "{key:?}");
+        }
+    }
+
+    #[test]
     fn a_key_is_not_shown() {
         assert!(!format!("{:?}", namespace("n").wire(b"alice").unwrap()).contains("alice"));
     }
@@ -283,6 +343,23 @@ mod tests {
             prop_assert_ne!(a.as_bytes(), b.as_bytes());
             for limits in [MEMCACHED, ANY] {
                 prop_assert_ne!(a.for_store(&limits).unwrap(), b.for_store(&limits).unwrap());
+            }
+        }
+
+        /// No key of a caller is where an epoch is, nor one epoch where another is.
+        #[test]
+        fn no_key_is_an_epoch(
+            key in ("[a-z#.]{1,3}", prop_oneof![prop::collection::vec(any::<u8>(), 1..6), Just(b":a:n".to_vec())]),
+            a in ("[a-z#.]{1,3}", prop::collection::vec(any::<u8>(), 1..6)),
+            b in ("[a-z#.]{1,3}", prop::collection::vec(any::<u8>(), 1..6)),
+        ) {
+            let key = namespace(&key.0).wire(&key.1).unwrap();
+            let (own, tag, other) =
+                (namespace(&a.0).own_epoch(), namespace(&a.0).tag_epoch(&a.1), namespace(&b.0).tag_epoch(&b.1));
+            for limits in [MEMCACHED, ANY] {
+                let names = [&key, &own, &tag, &other].map(|wire| wire.for_store(&limits).unwrap());
+                prop_assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2]);
+                prop_assert_eq!(a == b, names[2] == names[3]);
             }
         }
     }

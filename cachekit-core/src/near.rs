@@ -15,7 +15,7 @@ use crate::coherence::DOUBT;
 use crate::coherence::shortened::Shortened;
 use crate::guard::flight::Flights;
 use crate::invalidate::{NamespaceSlot, Ticket, Writes};
-use crate::key::{PREFIX, WireKey};
+use crate::key::{EpochOf, PREFIX, WireKey, epoch_of};
 use crate::l1::{KeyHash, L1};
 use crate::observe::Counters;
 
@@ -78,6 +78,17 @@ impl Near {
         if self.l1.forget(hash) {
             self.counters.changes_forgotten.add();
         }
+        self.epoch_changed(store_key);
+    }
+
+    /// What hangs on a key that is an epoch: loads that began before are not joined any more, and of a namespace nothing is
+    /// served.
+    fn epoch_changed(&self, store_key: &[u8]) {
+        let Some(of) = epoch_of(store_key) else { return };
+        if let EpochOf::Namespace(namespace) = of {
+            self.writes.new_epoch(self.writes.slot(&namespace));
+        }
+        self.flights.detach_all();
     }
 
     /// Another cache on the same instance of the store changed this key.
@@ -86,6 +97,7 @@ impl Near {
         self.writes.advance(hash);
         self.flights.detach(hash);
         self.l1.forget(hash);
+        self.epoch_changed(wire);
     }
 
     /// Anything may have changed.

@@ -63,6 +63,12 @@ counters! {
     sets_l1_only,
     /// Deletions.
     deletes,
+    /// Tags that were invalidated here.
+    tags_invalidated,
+    /// Entries that were not served, because a tag of theirs or their namespace was invalidated since they were written.
+    invalidated,
+    /// Exchanges with the second tier for the epochs of tags and namespaces alone.
+    epoch_reads,
     /// Loaders that ran.
     loads,
     /// Loaders that failed.

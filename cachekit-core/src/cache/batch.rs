@@ -31,11 +31,12 @@ impl Cache {
         let tickets: Vec<_> = missing.iter().map(|&i| self.ticket(&places[i])).collect();
         let wires: Vec<&WireKey> = missing.iter().map(|&i| &places[i].wire).collect();
         let deadline = self.deadline();
-        let answers = match self.count_failure(tier.get_many(&wires, deadline).await) {
+        let (answers, own) = match self.count_failure(self.ask_with_epoch(tier, &wires, deadline).await) {
             Ok(answers) => answers,
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(values),
         };
+        let mut opened = Vec::with_capacity(missing.len());
         for ((&i, ticket), answer) in missing.iter().zip(tickets).zip(answers) {
             let stored = match self.count_failure(answer) {
                 Ok(stored) => stored,
@@ -43,7 +44,13 @@ impl Cache {
                 Err(_) => continue,
             };
             self.need_dictionary(tier, stored.as_ref(), deadline).await;
-            let Some((opened, hit)) = self.accept(&places[i], stored, ticket)? else { continue };
+            if let Some((stored, entry)) = self.open_stored(&places[i], stored)? {
+                opened.push((i, ticket, stored, entry));
+            }
+        }
+        let in_force = self.in_force(&opened.iter().map(|(.., entry)| entry).collect::<Vec<_>>(), own).await?;
+        for ((i, ticket, stored, opened), in_force) in opened.into_iter().zip(in_force) {
+            let Some((opened, hit)) = self.admit(&places[i], stored, opened, ticket, in_force) else { continue };
             let Some(value) = self.judge(opened.decode::<T>())? else { continue };
             let value = Arc::new(value);
             if let Some(hit) = hit {

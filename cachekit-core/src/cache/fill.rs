@@ -170,7 +170,7 @@ impl Cache {
                     Err(error) => return self.without_fence(standing, error),
                 };
                 if let Some((stored, version)) = found {
-                    if let Some((opened, hit)) = self.accept(at, Some(stored), ticket)?
+                    if let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
                         && let Some(value) = self.judge(opened.decode::<T>())?
                     {
                         let value = Arc::new(value);

@@ -482,10 +482,11 @@ struct Call {
 }
 
 impl Cache {
-    fn l1_peek(&self, at: &At) -> Option<Hit> {
+    pub(super) fn l1_peek(&self, at: &At) -> Option<Hit> {
         let engine = &*self.engine;
         let epoch = engine.writes.epoch(self.slot);
-        engine.settings.use_l1.then(|| engine.l1.peek(at.hash, at.wire.as_bytes(), epoch)).flatten()
+        let hit = engine.settings.use_l1.then(|| engine.l1.peek(at.hash, at.wire.as_bytes(), epoch)).flatten()?;
+        if hit.is_tagged() { self.tagged_hit(at.wire.as_bytes(), hit) } else { Some(hit) }
     }
 }
 

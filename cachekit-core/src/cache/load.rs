@@ -138,7 +138,7 @@ impl Cache {
         let engine = &*self.engine;
         let ticket = self.ticket(at);
         // A flight may have landed between this caller's first look and its own flight.
-        let landed = engine.l1.peek(at.hash, at.wire.as_bytes(), ticket.epoch).filter(|_| engine.settings.use_l1);
+        let landed = self.l1_peek(at);
         if let Some(value) = landed.and_then(|hit| self.typed(at.wire.as_bytes(), hit)) {
             return Ok(value);
         }

@@ -9,6 +9,7 @@ mod interop;
 mod load;
 mod outage;
 mod races;
+mod tags;
 mod values;
 
 use std::sync::Arc;

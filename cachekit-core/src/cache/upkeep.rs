@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::guard::breaker::BreakerState;
 use crate::guard::deadline::within;
 use crate::invalidate::NamespaceSlot;
-use crate::key::strip;
+use crate::invalidate::tags::TagError;
+use crate::key::{epoch_of, strip};
 use crate::observe::Stats;
 use crate::tier::Tier;
 
@@ -114,7 +115,10 @@ impl Cache {
         };
         self.need_dictionary(tier, Some(&stored), deadline).await;
         let opened = self.judge(self.engine.codec.open(&stored, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
-        Ok(opened.filter(|opened| opened.freshness() == Freshness::Fresh))
+        match opened.filter(|opened| opened.freshness() == Freshness::Fresh) {
+            Some(opened) => Ok(self.is_in_force(&opened, None).await?.then_some(opened)),
+            None => Ok(None),
+        }
     }
 
     /// Gives `key` a new life from now; `false` if it is absent. The default options give it the cache's default life.
@@ -127,6 +131,9 @@ impl Cache {
     pub async fn touch(&self, key: impl AsRef<[u8]>, options: SetOptions) -> Result<bool, Error> {
         let at = self.at(key.as_ref())?;
         let engine = &*self.engine;
+        if !options.tags.is_empty() {
+            return Err(TagError::Touch.into());
+        }
         let new = self.times(&options)?;
         let deadline = self.deadline();
         let Some(tier) = &engine.tier else { return self.touch_l1(&at, new).await };
@@ -150,20 +157,28 @@ impl Cache {
         let ttl = new.ttl(self.engine.clock.unix_ms());
         if !tier.has_cas() {
             let Some(stored) = self.count_failure(tier.get(&at.wire, deadline).await)? else { return Ok(false) };
-            let Some(stored) = self.retimed(at, &stored, new)? else { return Ok(false) };
+            let Some(stored) = self.retimed_in_force(at, &stored, new).await? else { return Ok(false) };
             self.count_failure(tier.set(&at.wire, stored, ttl, deadline).await)?;
             return Ok(true);
         }
         for _ in 0..CAS_ATTEMPTS {
             let found = self.count_failure(tier.get_version(&at.wire, deadline).await)?;
             let Some((stored, version)) = found else { return Ok(false) };
-            let Some(stored) = self.retimed(at, &stored, new)? else { return Ok(false) };
+            let Some(stored) = self.retimed_in_force(at, &stored, new).await? else { return Ok(false) };
             if self.count_failure(tier.set_if(&at.wire, stored, ttl, Some(version), deadline).await)? {
                 return Ok(true);
             }
         }
         let busy = "other writers changed the entry at each attempt";
         Err(BackendError::new(Kind::Transient, Operation::Touch, busy).into())
+    }
+
+    /// As [`Self::retimed`], of an entry that was not invalidated meanwhile.
+    async fn retimed_in_force(&self, at: &At, stored: &Bytes, new: Times) -> Result<Option<Bytes>, Error> {
+        let Some(retimed) = self.retimed(at, stored, new)? else { return Ok(None) };
+        let opened = self.judge(self.engine.codec.open(&retimed, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
+        let Some(opened) = opened else { return Ok(None) };
+        Ok(self.is_in_force(&opened, None).await?.then_some(retimed))
     }
 
     /// The entry with a new end; `None` if it is none of ours, or over.
@@ -184,6 +199,9 @@ impl Cache {
     /// Forgets every entry of this namespace, in both tiers, and returns how many the second tier had. Nothing that was
     /// loaded or read before comes back.
     ///
+    /// Where entries carry the epoch of their namespace (`CacheBuilder::namespace_epochs`; by itself on stores that can
+    /// neither clear nor list) they are made misses by one write and end by themselves, uncounted: 0.
+    ///
     /// The deadline covers each step, not the whole, which depends on the number of entries.
     ///
     /// # Errors
@@ -203,6 +221,8 @@ impl Cache {
         .await?;
         let _clearing = Clearing { engine, slot: self.slot };
         match &engine.tier {
+            // What the store cannot find it need not remove: it is out of force, and ends by itself.
+            Some(_) if engine.settings.namespace_epochs => self.renew_namespace().await.map(|()| 0),
             Some(tier) => self.clear_tier(tier).await,
             None => Ok(0),
         }
@@ -268,11 +288,11 @@ impl Cache {
                     let stored = self.count_failure(tier.read(&item, self.deadline()).await)?;
                     // Gone since it was listed.
                     let Some(stored) = stored else { continue };
-                    let key = Envelope::parse(&stored)
-                        .ok()
-                        .and_then(|entry| strip(&self.namespace, entry.wire_key()).map(<[u8]>::to_vec));
-                    match key {
-                        Some(key) => page.keys.push(key),
+                    let entry = Envelope::parse(&stored).ok();
+                    let wire = entry.as_ref().map(Envelope::wire_key);
+                    match wire.and_then(|wire| strip(&self.namespace, wire)) {
+                        Some(key) => page.keys.push(key.to_vec()),
+                        None if wire.is_some_and(|wire| epoch_of(wire).is_some()) => {}
                         None => page.foreign += 1,
                     }
                 }

@@ -296,6 +296,15 @@ impl Envelope {
         })
     }
 
+    /// How many tags there are.
+    #[must_use]
+    pub fn tag_count(&self) -> usize {
+        self.stored
+            .get(at::TAG_COUNT..)
+            .and_then(|rest| rest.first_chunk())
+            .map_or(0, |n| u16::from_le_bytes(*n).into())
+    }
+
     /// The serializer, or [`Refusal::Version`] for a number this build does not know.
     pub fn serializer(&self) -> Result<Serializer, Refusal> {
         Serializer::from_id(self.stored[at::SERIALIZER]).ok_or(Refusal::Version)
@@ -357,6 +366,23 @@ impl fmt::Debug for Envelope {
 pub(crate) fn needed_dictionary(stored: &[u8]) -> Option<DictionaryId> {
     let header = stored.first_chunk::<HEADER_LEN>().filter(|header| header.starts_with(&MAGIC))?;
     DictionaryId::from_u32(u32::from_le_bytes(take(header, at::DICTIONARY)))
+}
+
+/// The tags of an entry that was accepted before, without checking it again; `None` if it is none of ours or has none.
+pub(crate) fn carried_tags(stored: &[u8]) -> Option<impl Iterator<Item = Tag<'_>>> {
+    let header = stored.first_chunk::<HEADER_LEN>().filter(|header| header.starts_with(&MAGIC))?;
+    let mut left = u16::from_le_bytes(take(header, at::TAG_COUNT));
+    if left == 0 {
+        return None;
+    }
+    let key_len = usize::try_from(u32::from_le_bytes(take(header, at::KEY_LEN))).ok()?;
+    let mut rest = stored[HEADER_LEN..].get(key_len..)?;
+    Some(std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        let (tag, after) = split_tag(rest)?;
+        rest = after;
+        Some(tag)
+    }))
 }
 
 fn split_tag(bytes: &[u8]) -> Option<(Tag<'_>, &[u8])> {

@@ -41,6 +41,7 @@ pub use serialize::{MAX_DEPTH, Serializer};
 
 use dictionary::Dictionaries;
 use envelope::Shape;
+pub(crate) use envelope::carried_tags;
 use kept::with_buffer;
 
 /// Largest value written or read, in bytes before compression. 100 MiB: far above what belongs in a cache, far below what

@@ -9,6 +9,7 @@
 //! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
 //! alone: two processes that write one key are ordered by the store.
 
+pub(crate) mod epochs;
 pub(crate) mod tags;
 
 use std::collections::HashMap;

@@ -22,6 +22,9 @@ pub enum TagError {
         /// Its length, bytes.
         len: usize,
     },
+    /// Tags for a touch.
+    #[error("a touch gives an entry a new life, and no other tags")]
+    Touch,
     /// More tags than an entry may have.
     #[error("{count} tags for one entry, at most {MAX_TAGS} are taken")]
     TooMany {
@@ -52,6 +55,10 @@ impl Tags {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.0.iter().map(|tag| &**tag)
     }
 }
 

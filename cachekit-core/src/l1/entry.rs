@@ -27,10 +27,24 @@ pub struct Epoch(pub u64);
 impl Epoch {
     /// Namespace epochs count from 0 and never get here.
     const VOUCHED: u64 = 1 << 63;
+    const TAGGED: u64 = 1 << 62;
 
     /// The same generation, for an entry that is served only while somebody vouches for it.
     pub(crate) const fn vouched(self) -> Self {
         Self(self.0 | Self::VOUCHED)
+    }
+
+    /// The same generation, for an entry that is in force only as long as its tags are: whoever gets it asks them.
+    pub(crate) const fn tagged(self) -> Self {
+        Self(self.0 | Self::TAGGED)
+    }
+
+    pub(super) const fn is_tagged(self) -> bool {
+        self.0 & Self::TAGGED != 0
+    }
+
+    pub(super) const fn untagged(self) -> Self {
+        Self(self.0 & !Self::TAGGED)
     }
 
     pub(super) const fn is_vouched(self) -> bool {
@@ -199,6 +213,12 @@ impl Hit {
             Some(side) if side.reserve > 0 => side.typed.set(value).is_ok(),
             _ => false,
         }
+    }
+
+    /// Whether the entry carries tags, which whoever serves it has to ask.
+    #[inline]
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.entry.epoch().is_tagged()
     }
 
     /// Whether the value was still fresh when it was looked up. A stale one is served while the engine refreshes it.

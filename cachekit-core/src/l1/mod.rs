@@ -172,7 +172,7 @@ impl L1 {
         if entry.key() != wire_key {
             return None;
         }
-        let (life, kept) = (entry.life(), entry.epoch());
+        let (life, kept) = (entry.life(), entry.epoch().untagged());
         // A value without an end needs no clock, unless somebody has to vouch for it.
         let now_ms = if life == Life::FOREVER && !kept.is_vouched() { 0 } else { self.clock.coarse_ms() };
         let is_current =

@@ -311,6 +311,12 @@ impl Tier {
         self.exchange(deadline, Operation::Unlock, locks.unlock(Key::from_wire(&key), token, &cx)).await
     }
 
+    /// Whether everything of a namespace can be found and removed.
+    pub(crate) fn empties_namespaces(&self) -> bool {
+        let clears = self.backend.clear().is_some() && self.limits.enumerates != Enumerates::Ids;
+        clears || self.enumerates() != Enumerates::No
+    }
+
     /// What can be listed.
     pub(crate) fn enumerates(&self) -> Enumerates {
         if self.backend.scan().is_some() { self.limits.enumerates } else { Enumerates::No }

@@ -11,7 +11,7 @@ use crate::coherence::LEASE;
 
 /// A store whose events are in the test's hands, and whose reads and writes can be held up after they took effect.
 #[derive(Default)]
-struct Telling {
+pub(super) struct Telling {
     inner: Memory,
     after_get: Gate,
     before_set: Gate,
@@ -25,7 +25,11 @@ struct Telling {
 }
 
 impl Telling {
-    fn tell(&self, event: Event<'_>) {
+    pub(super) fn over(inner: Memory) -> Arc<Self> {
+        Arc::new(Self { inner, ..Self::default() })
+    }
+
+    pub(super) fn tell(&self, event: Event<'_>) {
         let sink = self.sinks.lock().unwrap().last().cloned();
         sink.expect("somebody watches").event(event);
     }
@@ -124,8 +128,8 @@ impl Bench {
     }
 
     /// The same over a store that tells what the test tells it.
-    async fn telling(&self) -> (Cache, Arc<Telling>) {
-        let store = Arc::new(Telling { inner: self.store.clone(), ..Telling::default() });
+    pub(super) async fn telling(&self) -> (Cache, Arc<Telling>) {
+        let store = Telling::over(self.store.clone());
         let cache =
             Cache::builder().backend(Arc::clone(&store) as Arc<dyn Backend>).clock(self.clock.clone()).build().unwrap();
         begun(&cache).await;
@@ -133,7 +137,7 @@ impl Bench {
     }
 
     /// Lets time pass with somebody listening all the while.
-    fn listen_for(&self, cache: &Cache, seconds: u64) {
+    pub(super) fn listen_for(&self, cache: &Cache, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
             cache.engine.near.vouch_anew();
@@ -142,12 +146,12 @@ impl Bench {
 }
 
 /// Uses the store for the first time, and waits until it tells. By the real clock: the watch begins on a thread.
-async fn begun(cache: &Cache) {
+pub(super) async fn begun(cache: &Cache) {
     assert_eq!(cache.get::<u32>("nobody wrote this").await.unwrap(), None);
     coherent(cache).await;
 }
 
-async fn coherent(cache: &Cache) {
+pub(super) async fn coherent(cache: &Cache) {
     until("the store tells", || cache.is_coherent()).await;
 }
 
