@@ -16,9 +16,13 @@ use crate::coherence::Coherence;
 use crate::coherence::shortened::Shortened;
 use crate::coherence::siblings::Siblings;
 use crate::error::Error;
-use crate::guard::breaker::{Breaker, BreakerConfig};
+use crate::guard::adaptive::AdaptiveConfig;
+use crate::guard::breaker::BreakerConfig;
+use crate::guard::bulkhead::BulkheadConfig;
 use crate::guard::fill_lock::{FillLocks, Held};
 use crate::guard::flight::Flights;
+use crate::guard::retry::RetryConfig;
+use crate::guard::stack::GuardConfig;
 use crate::invalidate::Writes;
 use crate::key::{DEFAULT_NAMESPACE, Namespace};
 use crate::l1::{L1, L1Config};
@@ -75,7 +79,7 @@ pub struct CacheBuilder {
     l1_ttl_cap: Duration,
     default_ttl: Option<Duration>,
     deadline: Option<Duration>,
-    breaker: Option<BreakerConfig>,
+    guards: GuardConfig,
     fill_locks: Option<FillLocks>,
     coherence: bool,
     activity: ActivitySlot,
@@ -96,7 +100,7 @@ impl Default for CacheBuilder {
             l1_ttl_cap: DEFAULT_L1_TTL_CAP,
             default_ttl: None,
             deadline: None,
-            breaker: Some(BreakerConfig::default()),
+            guards: GuardConfig::default(),
             fill_locks: Some(FillLocks::default()),
             coherence: true,
             activity: ActivitySlot::default(),
@@ -188,14 +192,56 @@ impl CacheBuilder {
     /// When calls to a second tier that keeps failing are refused at once, and for how long.
     #[must_use]
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
-        self.breaker = Some(config);
+        self.guards.breaker = Some(config);
         self
     }
 
     /// Every call goes to the second tier, however often it failed.
     #[must_use]
     pub fn without_breaker(mut self) -> Self {
-        self.breaker = None;
+        self.guards.breaker = None;
+        self
+    }
+
+    /// How many calls the second tier serves at a time, and how many wait for that, how long.
+    #[must_use]
+    pub fn bulkhead(mut self, config: BulkheadConfig) -> Self {
+        self.guards.bulkhead = Some(config);
+        self
+    }
+
+    /// Every call goes to the second tier at once, however many are there.
+    #[must_use]
+    pub fn without_bulkhead(mut self) -> Self {
+        self.guards.bulkhead = None;
+        self
+    }
+
+    /// How a call to the second tier that failed is tried again.
+    #[must_use]
+    pub fn retry(mut self, config: RetryConfig) -> Self {
+        self.guards.retry = Some(config);
+        self
+    }
+
+    /// Every call to the second tier is tried once.
+    #[must_use]
+    pub fn without_retry(mut self) -> Self {
+        self.guards.retry = None;
+        self
+    }
+
+    /// When a read of the second tier takes so much longer than others that it is given up, to be tried again.
+    #[must_use]
+    pub fn adaptive_timeout(mut self, config: AdaptiveConfig) -> Self {
+        self.guards.adaptive = Some(config);
+        self
+    }
+
+    /// Every read of the second tier may take until its deadline.
+    #[must_use]
+    pub fn without_adaptive_timeout(mut self) -> Self {
+        self.guards.adaptive = None;
         self
     }
 
@@ -284,12 +330,15 @@ impl CacheBuilder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::Breaker`], [`Error::FillLocks`],
-    /// [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
+    /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::ZeroDeadline`], [`Error::Guard`],
+    /// [`Error::FillLocks`], [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) || self.epoch_ttl.is_zero() {
             return Err(Error::ZeroTtl);
+        }
+        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+            return Err(Error::ZeroDeadline);
         }
         let is_zstd = matches!(self.codec.compression, Compression::Zstd { .. });
         if self.codec.dictionaries.writing().is_some() && !is_zstd {
@@ -299,14 +348,11 @@ impl CacheBuilder {
         // store, which does not have what this one has.
         let dictionaries = Dictionaries::again(&self.codec.dictionaries, self.backend.is_none());
         let codec = Codec { dictionaries: Arc::new(dictionaries), ..self.codec };
-        let breaker = self.breaker.map(|config| config.check().map(|()| config)).transpose().map_err(Error::Breaker)?;
         if let Some(locks) = &self.fill_locks {
             locks.check().map_err(Error::FillLocks)?;
         }
-        let tier = self.backend.map(|backend| match breaker {
-            Some(config) => Tier::new(backend).with_breaker(Breaker::new(config, Arc::clone(&self.clock))),
-            None => Tier::new(backend),
-        });
+        self.guards.check().map_err(|(guard, reason)| Error::Guard { guard, reason })?;
+        let tier = self.backend.map(|backend| Tier::new(backend, self.guards, Arc::clone(&self.clock)));
         // A hint comes from a backend, which may be a plugin: it suggests, within reason.
         let suggested = tier.as_ref().and_then(Tier::deadline_hint).map(|hint| hint.clamp(HINT_MIN, HINT_MAX));
         let settings = Settings {

@@ -25,15 +25,23 @@ pub enum Error {
     /// A life of zero.
     #[error("a time to live of zero keeps nothing; leave it out for no expiry, or delete the key")]
     ZeroTtl,
-    /// A breaker that could never open or never close.
-    #[error("the circuit breaker cannot work: {0}")]
-    Breaker(&'static str),
     /// Fill locks out of their range.
     #[error("the fill locks cannot work: {0}")]
     FillLocks(&'static str),
     /// A compression dictionary that cannot be used.
     #[error(transparent)]
     Dictionary(#[from] DictionaryError),
+    /// A deadline of zero, which no store meets.
+    #[error("a deadline of zero gives no store time to answer; leave the second tier out instead")]
+    ZeroDeadline,
+    /// A guard that could not work: a breaker that never closes, a bulkhead without a place.
+    #[error("the {guard} cannot work: {reason}")]
+    Guard {
+        /// Which one.
+        guard: &'static str,
+        /// What of it, and what it must be.
+        reason: &'static str,
+    },
     /// The value cannot be turned into an entry.
     #[error("the value cannot be stored")]
     Encode(#[from] EncodeError),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::codec::Refusal;
+use crate::guard::stack::GuardCounts;
 use crate::l1::L1Stats;
 
 macro_rules! counters {
@@ -24,6 +25,18 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Operations on the second tier that the circuit breaker refused; they count as errors as well.
             pub l2_shed: u64,
+            /// Operations that the bulkhead refused because its queue was full; they count as errors as well.
+            pub l2_shed_full: u64,
+            /// Operations that waited in the bulkhead's queue for as long as they may; they count as errors as well.
+            pub l2_shed_waited: u64,
+            /// Tries after the first.
+            pub l2_retries: u64,
+            /// Tries that were not made, because too many were in proportion to the calls.
+            pub l2_retries_over_budget: u64,
+            /// Tries that were not made, because they could not have ended before the deadline.
+            pub l2_retries_too_late: u64,
+            /// Tries that were given up because they took much longer than such answers do (adaptive timeout).
+            pub l2_cut: u64,
             /// Entries of the second tier that were refused, by class; each was a miss.
             pub refused: BTreeMap<&'static str, u64>,
             /// The in-process tier, unless it is off.
@@ -35,11 +48,17 @@ macro_rules! counters {
                 Self { $($name: Counter::default(),)* refused: Default::default() }
             }
 
-            pub(crate) fn read(&self, l2_shed: u64, l1: Option<L1Stats>) -> Stats {
+            pub(crate) fn read(&self, guards: GuardCounts, l1: Option<L1Stats>) -> Stats {
                 let refused = Refusal::CLASSES.iter().zip(&self.refused);
                 Stats {
                     $($name: self.$name.get(),)*
-                    l2_shed,
+                    l2_shed: guards.shed_by_breaker,
+                    l2_shed_full: guards.shed_full,
+                    l2_shed_waited: guards.shed_waited,
+                    l2_retries: guards.retries,
+                    l2_retries_over_budget: guards.retries_over_budget,
+                    l2_retries_too_late: guards.retries_too_late,
+                    l2_cut: guards.cut,
                     refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
                     l1,
                 }
@@ -55,7 +74,7 @@ counters! {
     l2_misses,
     /// Operations on the second tier that failed.
     l2_errors,
-    /// Of these, the ones that ran into their deadline.
+    /// Of these, the ones that ran into their deadline, or into the adaptive timeout at their last try.
     l2_timeouts,
     /// Values written.
     sets,

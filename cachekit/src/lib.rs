@@ -29,8 +29,12 @@ pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
     Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,
 };
+pub use cachekit_core::guard::adaptive::AdaptiveConfig;
 pub use cachekit_core::guard::breaker::{BreakerConfig, BreakerState};
+pub use cachekit_core::guard::bulkhead::BulkheadConfig;
 pub use cachekit_core::guard::deadline::within;
+pub use cachekit_core::guard::retry::RetryConfig;
+pub use cachekit_core::guard::stack::{GuardHealth, Shed};
 pub use cachekit_core::l1::L1Config;
 pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};

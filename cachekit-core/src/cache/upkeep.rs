@@ -11,6 +11,7 @@ use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
 use crate::guard::breaker::BreakerState;
 use crate::guard::deadline::within;
+use crate::guard::stack::GuardHealth;
 use crate::invalidate::NamespaceSlot;
 use crate::invalidate::tags::TagError;
 use crate::key::{epoch_of, strip};
@@ -40,6 +41,8 @@ pub struct CacheHealth {
     pub tier: Option<Result<Health, BackendError>>,
     /// What the circuit breaker before it is doing; `None` without one.
     pub breaker: Option<BreakerState>,
+    /// What the other guards before it are doing.
+    pub guards: GuardHealth,
     /// What the cache did.
     pub stats: Stats,
 }
@@ -304,7 +307,7 @@ impl Cache {
     /// What the cache did since it was built.
     pub fn stats(&self) -> Stats {
         let l1 = self.engine.settings.use_l1.then(|| self.engine.l1.stats());
-        self.engine.counters.read(self.engine.tier.as_ref().map_or(0, Tier::shed), l1)
+        self.engine.counters.read(self.engine.tier.as_ref().map_or_else(Default::default, Tier::guard_counts), l1)
     }
 
     /// Asks the second tier for a sign of life.
@@ -314,7 +317,8 @@ impl Cache {
             None => None,
         };
         let breaker = self.engine.tier.as_ref().and_then(Tier::breaker_state);
-        CacheHealth { tier, breaker, stats: self.stats() }
+        let guards = self.engine.tier.as_ref().map_or_else(GuardHealth::default, Tier::guard_health);
+        CacheHealth { tier, breaker, guards, stats: self.stats() }
     }
 
     /// Ends the cache for all of its clones: later operations answer [`Error::Closed`]. Idempotent. Refreshes under way are

@@ -76,8 +76,14 @@ impl BreakerConfig {
         if self.successes == 0 || self.probes < self.successes {
             return Err("probes must be at least successes, and successes at least 1");
         }
-        if self.open.is_zero() || self.open_max < self.open {
-            return Err("open must be longer than zero and not longer than open_max");
+        if self.probes > MAX_FAILURES {
+            return Err("probes must be at most 10000");
+        }
+        if self.window < Duration::from_millis(1) {
+            return Err("window must be at least 1 ms");
+        }
+        if self.open < Duration::from_millis(1) || self.open_max < self.open {
+            return Err("open must be at least 1 ms and not longer than open_max");
         }
         Ok(())
     }
@@ -193,14 +199,32 @@ impl Breaker {
             }
             BreakerState::HalfOpen if inner.probes_given < self.config.probes => {}
             BreakerState::Open | BreakerState::HalfOpen => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                let left = Duration::from_millis(inner.open_ms.saturating_sub(waited_ms) + 1);
-                let text = "the store failed repeatedly and is given a pause (circuit breaker)";
-                return Err(BackendError::new(Kind::Transient, operation, text).with_retry(Retry::After(left)));
+                return Err(self.refusal(operation, inner.open_ms.saturating_sub(waited_ms)));
             }
         }
         inner.probes_given += 1;
         Ok(Permit { breaker: self, probe: Some(Probe { cycle: inner.cycle, round: inner.round }) })
+    }
+
+    /// Refuses a call that would only wait to be refused. It takes no place of a probe.
+    pub(crate) fn refuse_if_open(&self, operation: Operation) -> Result<(), BackendError> {
+        if self.shown.load(Ordering::Relaxed) != BreakerState::Open as u8 {
+            return Ok(());
+        }
+        let now = self.clock.coarse_ms();
+        let inner = self.lock();
+        let waited_ms = now.saturating_sub(inner.since_ms);
+        if inner.state != BreakerState::Open || waited_ms > inner.open_ms {
+            return Ok(());
+        }
+        Err(self.refusal(operation, inner.open_ms - waited_ms))
+    }
+
+    fn refusal(&self, operation: Operation, left_ms: u64) -> BackendError {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let text = "the store failed repeatedly and is given a pause (circuit breaker)";
+        let left = Duration::from_millis(left_ms.saturating_add(1));
+        BackendError::new(Kind::Transient, operation, text).with_retry(Retry::After(left))
     }
 
     fn succeeded(&self, probe: Option<Probe>) {
@@ -298,6 +322,11 @@ struct Probe {
 }
 
 impl Permit<'_> {
+    /// Whether the store may be asked once more in the course of this call.
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.probe.is_none() && self.breaker.shown.load(Ordering::Relaxed) == BreakerState::Closed as u8
+    }
+
     /// Reports the end of the call; `failed` if it says that the store is not well.
     pub(crate) fn settle(self, failed: bool) {
         let (breaker, probe) = (self.breaker, self.probe);

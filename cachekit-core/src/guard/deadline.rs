@@ -18,18 +18,28 @@ pub async fn within<T>(
     operation: Operation,
     work: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
+    until(|| deadline, work).await.unwrap_or_else(|| Err(BackendError::timeout(operation)))
+}
+
+/// The same for any work; `None` if it was given up. When that is to be is asked once the work has to wait.
+pub(crate) async fn until<T>(due: impl FnOnce() -> Deadline, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
+    let mut due = Some(due);
     let mut alarm: Option<Waiting> = None;
     std::future::poll_fn(move |context: &mut Context<'_>| {
         if let Poll::Ready(answer) = work.as_mut().poll(context) {
-            return Poll::Ready(answer);
+            return Poll::Ready(Some(answer));
         }
-        let passed = match &mut alarm {
-            Some(alarm) => alarm.poll(context),
-            None if deadline == Deadline::NEVER => Poll::Pending,
-            none => none.insert(Waiting::until(deadline, context)).poll(context),
+        let passed = match (&mut alarm, due.take()) {
+            (Some(alarm), _) => alarm.poll(context),
+            (none, Some(due)) => match due() {
+                Deadline::NEVER => Poll::Pending,
+                due => none.insert(Waiting::until(due, context)).poll(context),
+            },
+            // It may take as long as it likes.
+            (None, None) => Poll::Pending,
         };
-        passed.map(|()| Err(BackendError::timeout(operation)))
+        passed.map(|()| None)
     })
     .await
 }

@@ -16,14 +16,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit_plugin::{
-    Answers, Backend, BackendError, Cas, Cx, Dated, Deadline, Enumerates, Health, Key, Kind, Limits, Operation, Page,
-    SetItem, Ttl, Version, WatchGuard, WatchSink,
+    Answers, Backend, BackendError, Cas, Cx, Dated, Deadline, Enumerates, Fut, Health, Key, Kind, Limits, Operation,
+    Page, SetItem, Ttl, Version, WatchGuard, WatchSink,
 };
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::guard::breaker::{self, Breaker, BreakerState};
+use crate::clock::Clock;
+use crate::guard::breaker::{self, BreakerState};
 use crate::guard::deadline::within;
+use crate::guard::stack::{GuardConfig, GuardCounts, GuardHealth, Guards};
 use crate::key::WireKey;
 use outage::Outage;
 
@@ -35,32 +37,30 @@ const EMULATED_IN_FLIGHT: usize = 16;
 pub struct Tier {
     backend: Arc<dyn Backend>,
     limits: Limits,
-    breaker: Option<Arc<Breaker>>,
+    guards: Arc<Guards>,
     outage: Arc<Outage>,
 }
 
 impl Tier {
-    /// Takes a store, linked or loaded.
-    pub fn new(backend: Arc<dyn Backend>) -> Self {
+    /// Takes a store, linked or loaded, and puts up the guards before it.
+    pub(crate) fn new(backend: Arc<dyn Backend>, guards: GuardConfig, clock: Arc<dyn Clock>) -> Self {
         let limits = backend.limits();
-        Self { backend, limits, breaker: None, outage: Arc::default() }
-    }
-
-    /// Puts a breaker before the store.
-    #[must_use]
-    pub(crate) fn with_breaker(mut self, breaker: Breaker) -> Self {
-        self.breaker = Some(Arc::new(breaker));
-        self
+        Self { backend, limits, guards: Arc::new(Guards::new(guards, clock)), outage: Arc::default() }
     }
 
     /// What the breaker is doing, if there is one.
     pub fn breaker_state(&self) -> Option<BreakerState> {
-        self.breaker.as_ref().map(|breaker| breaker.state())
+        self.guards.breaker_state()
     }
 
-    /// Calls the breaker refused.
-    pub(crate) fn shed(&self) -> u64 {
-        self.breaker.as_ref().map_or(0, |breaker| breaker.refused())
+    /// What the guards before the store are doing.
+    pub fn guard_health(&self) -> GuardHealth {
+        self.guards.health()
+    }
+
+    /// What the guards decided.
+    pub(crate) fn guard_counts(&self) -> GuardCounts {
+        self.guards.counts()
     }
 
     /// Tells the log of a failure.
@@ -68,42 +68,30 @@ impl Tier {
         self.outage.tell(error);
     }
 
-    /// Runs one exchange with the store, unless the breaker refuses it.
-    async fn exchange<T>(
+    /// Runs one exchange with the store behind its guards: `work` once, or once for each try.
+    async fn exchange<'a, T>(
         &self,
         deadline: Deadline,
         operation: Operation,
-        work: impl Future<Output = Result<T, BackendError>>,
+        work: impl FnMut() -> Fut<'a, T>,
     ) -> Result<T, BackendError> {
-        let permit = self.breaker.as_ref().map(|breaker| breaker.admit(operation)).transpose()?;
-        let answer = within(deadline, operation, work).await;
+        let answer = self.guards.run(deadline, operation, |_| None, work).await;
         if answer.is_ok() {
             self.outage.end();
-        }
-        if let Some(permit) = permit {
-            permit.settle(answer.as_ref().is_err_and(breaker::counts));
         }
         answer
     }
 
     /// The same for a batch, which has failed when all of it has.
-    async fn exchange_many<T>(
+    async fn exchange_many<'a, T>(
         &self,
         deadline: Deadline,
         operation: Operation,
-        work: impl Future<Output = Result<Answers<T>, BackendError>>,
+        work: impl FnMut() -> Fut<'a, Answers<T>>,
     ) -> Result<Answers<T>, BackendError> {
-        let permit = self.breaker.as_ref().map(|breaker| breaker.admit(operation)).transpose()?;
-        let answer = within(deadline, operation, work).await;
+        let answer = self.guards.run(deadline, operation, failure_of_all, work).await;
         if answer.as_ref().is_ok_and(|answers| answers.iter().any(Result::is_ok)) {
             self.outage.end();
-        }
-        if let Some(permit) = permit {
-            let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
-            permit.settle(match &answer {
-                Ok(answers) => !answers.is_empty() && answers.iter().all(failed),
-                Err(error) => breaker::counts(error),
-            });
         }
         answer
     }
@@ -138,7 +126,7 @@ impl Tier {
 
     pub(crate) async fn get(&self, wire: &WireKey, deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Get)?, Cx::new(deadline));
-        self.exchange(deadline, Operation::Get, self.backend.get(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::Get, || self.backend.get(Key::from_wire(&key), &cx)).await
     }
 
     /// As [`Self::get`], with what the store says of the entry's age; of a store that says nothing all is fresh.
@@ -148,7 +136,7 @@ impl Tier {
             return Ok(stored.map(|value| Dated { value, stale: false, fresh_for_ms: None }));
         };
         let (key, cx) = (self.key(wire, Operation::Get)?, Cx::new(deadline));
-        self.exchange(deadline, Operation::Get, freshness.get_dated(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::Get, || freshness.get_dated(Key::from_wire(&key), &cx)).await
     }
 
     /// Whether the store knows a stale window.
@@ -167,7 +155,7 @@ impl Tier {
     ) -> Result<(), BackendError> {
         let (key, cx) = (self.key(wire, Operation::Set)?, Cx::new(deadline));
         let freshness = self.backend.freshness().ok_or_else(|| BackendError::unsupported(Operation::Set))?;
-        let set = freshness.set_stale(Key::from_wire(&key), stored, self.ttl(ttl), stale_ms, &cx);
+        let set = || freshness.set_stale(Key::from_wire(&key), stored.clone(), self.ttl(ttl), stale_ms, &cx);
         self.exchange(deadline, Operation::Set, set).await
     }
 
@@ -179,13 +167,13 @@ impl Tier {
         deadline: Deadline,
     ) -> Result<(), BackendError> {
         let (key, cx) = (self.key(wire, Operation::Set)?, Cx::new(deadline));
-        self.exchange(deadline, Operation::Set, self.backend.set(Key::from_wire(&key), stored, self.ttl(ttl), &cx))
-            .await
+        let set = || self.backend.set(Key::from_wire(&key), stored.clone(), self.ttl(ttl), &cx);
+        self.exchange(deadline, Operation::Set, set).await
     }
 
     pub(crate) async fn delete(&self, wire: &WireKey, deadline: Deadline) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Delete)?, Cx::new(deadline));
-        self.exchange(deadline, Operation::Delete, self.backend.delete(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::Delete, || self.backend.delete(Key::from_wire(&key), &cx)).await
     }
 
     pub(crate) async fn get_many(
@@ -201,7 +189,7 @@ impl Tier {
         let cx = Cx::new(deadline);
         let stored = self.keys(wires, Operation::GetMany)?;
         let keys: Vec<Key<'_>> = stored.iter().map(|key| Key::from_wire(key)).collect();
-        let answers = self.exchange_many(deadline, Operation::GetMany, batch.get_many(&keys, &cx)).await?;
+        let answers = self.exchange_many(deadline, Operation::GetMany, || batch.get_many(&keys, &cx)).await?;
         checked(answers, wires.len(), Operation::GetMany)
     }
 
@@ -231,7 +219,7 @@ impl Tier {
                 ttl: self.ttl(*ttl),
             })
             .collect();
-        let answers = self.exchange_many(deadline, Operation::SetMany, batch.set_many(&sets, &cx)).await?;
+        let answers = self.exchange_many(deadline, Operation::SetMany, || batch.set_many(&sets, &cx)).await?;
         checked(answers, items.len(), Operation::SetMany)
     }
 
@@ -247,7 +235,7 @@ impl Tier {
         let cx = Cx::new(deadline);
         let stored = self.keys(wires, Operation::DeleteMany)?;
         let keys: Vec<Key<'_>> = stored.iter().map(|key| Key::from_wire(key)).collect();
-        let answers = self.exchange_many(deadline, Operation::DeleteMany, batch.delete_many(&keys, &cx)).await?;
+        let answers = self.exchange_many(deadline, Operation::DeleteMany, || batch.delete_many(&keys, &cx)).await?;
         checked(answers, wires.len(), Operation::DeleteMany)
     }
 
@@ -267,7 +255,7 @@ impl Tier {
     ) -> Result<Option<(Bytes, Version)>, BackendError> {
         let (key, cx) = (self.key(wire, Operation::GetVersion)?, Cx::new(deadline));
         let cas = self.cas(Operation::GetVersion)?;
-        self.exchange(deadline, Operation::GetVersion, cas.get_version(Key::from_wire(&key), &cx)).await
+        self.exchange(deadline, Operation::GetVersion, || cas.get_version(Key::from_wire(&key), &cx)).await
     }
 
     pub(crate) async fn set_if(
@@ -279,7 +267,8 @@ impl Tier {
         deadline: Deadline,
     ) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::SetIf)?, Cx::new(deadline));
-        let set = self.cas(Operation::SetIf)?.set_if(Key::from_wire(&key), stored, self.ttl(ttl), expect, &cx);
+        let cas = self.cas(Operation::SetIf)?;
+        let set = || cas.set_if(Key::from_wire(&key), stored.clone(), self.ttl(ttl), expect, &cx);
         self.exchange(deadline, Operation::SetIf, set).await
     }
 
@@ -302,13 +291,13 @@ impl Tier {
     ) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Lock)?, Cx::new(deadline));
         let locks = self.backend.locks().ok_or_else(|| BackendError::unsupported(Operation::Lock))?;
-        self.exchange(deadline, Operation::Lock, locks.lock(Key::from_wire(&key), token, hold_ms, &cx)).await
+        self.exchange(deadline, Operation::Lock, || locks.lock(Key::from_wire(&key), token, hold_ms, &cx)).await
     }
 
     pub(crate) async fn unlock(&self, wire: &WireKey, token: &[u8], deadline: Deadline) -> Result<bool, BackendError> {
         let (key, cx) = (self.key(wire, Operation::Unlock)?, Cx::new(deadline));
         let locks = self.backend.locks().ok_or_else(|| BackendError::unsupported(Operation::Unlock))?;
-        self.exchange(deadline, Operation::Unlock, locks.unlock(Key::from_wire(&key), token, &cx)).await
+        self.exchange(deadline, Operation::Unlock, || locks.unlock(Key::from_wire(&key), token, &cx)).await
     }
 
     /// Whether everything of a namespace can be found and removed.
@@ -331,13 +320,13 @@ impl Tier {
     ) -> Result<Page, BackendError> {
         let cx = Cx::new(deadline);
         let scan = self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Scan))?;
-        self.exchange(deadline, Operation::Scan, scan.next(prefix, cursor, max, &cx)).await
+        self.exchange(deadline, Operation::Scan, || scan.next(prefix, cursor, max, &cx)).await
     }
 
     pub(crate) async fn read(&self, id: &[u8], deadline: Deadline) -> Result<Option<Bytes>, BackendError> {
         let cx = Cx::new(deadline);
         let scan = self.backend.scan().ok_or_else(|| BackendError::unsupported(Operation::Read))?;
-        self.exchange(deadline, Operation::Read, scan.read(id, &cx)).await
+        self.exchange(deadline, Operation::Read, || scan.read(id, &cx)).await
     }
 
     /// Removes everything with a prefix, where the store can; `None` if it cannot tell keys apart.
@@ -346,7 +335,7 @@ impl Tier {
             return Ok(None);
         };
         let cx = Cx::new(deadline);
-        match self.exchange(deadline, Operation::Clear, clear.clear(prefix, &cx)).await {
+        match self.exchange(deadline, Operation::Clear, || clear.clear(prefix, &cx)).await {
             Err(error) if error.kind() == Kind::Unsupported => Ok(None),
             answer => answer.map(Some),
         }
@@ -382,6 +371,12 @@ impl fmt::Debug for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tier").field("limits", &self.limits).finish_non_exhaustive()
     }
+}
+
+/// Why a batch failed, if nothing of it went well.
+fn failure_of_all<T>(answers: &Answers<T>) -> Option<&BackendError> {
+    let failed = |one: &Result<T, BackendError>| one.as_ref().is_err_and(breaker::counts);
+    answers.first().filter(|_| answers.iter().all(failed))?.as_ref().err()
 }
 
 /// A batch that is answered short or long cannot be matched to its keys.

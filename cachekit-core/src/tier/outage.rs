@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use cachekit_plugin::{BackendError, Kind};
 
+use crate::guard::stack::Shed;
+
 /// What was told of a store last.
 #[derive(Debug, Default)]
 pub(super) struct Outage(AtomicU8);
@@ -16,6 +18,11 @@ impl Outage {
     /// Tells of a failure: as a warning if it is news, for those who look closely otherwise.
     pub(super) fn tell(&self, error: &BackendError) {
         let (kind, operation) = (error.kind().as_str(), error.operation().as_str());
+        if Shed::is(error) {
+            // The store is well, and has enough to do. Counted; under load there are thousands a second.
+            tracing::debug!(target: "cachekit", kind, operation, "{error}");
+            return;
+        }
         match state(error.kind()) {
             // One key or one value: nothing that lasts.
             None => tracing::warn!(target: "cachekit", kind, operation, "{error}"),

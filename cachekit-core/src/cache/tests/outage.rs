@@ -69,7 +69,7 @@ async fn a_batch_fails_as_one_when_all_of_it_fails() {
 #[test]
 fn a_breaker_that_cannot_work_is_an_error_of_the_builder() {
     let config = BreakerConfig::default().with_fixed_open(Duration::ZERO);
-    assert!(matches!(Cache::builder().breaker(config).build(), Err(Error::Breaker(_))));
+    assert!(matches!(Cache::builder().breaker(config).build(), Err(Error::Guard { guard: "circuit breaker", .. })));
 }
 
 /// A store that has so much that clearing takes longer than any deadline.
