@@ -18,19 +18,32 @@ pub async fn within<T>(
     operation: Operation,
     work: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
-    until(|| deadline, work).await.unwrap_or_else(|| Err(BackendError::timeout(operation)))
+    let answer = Until::new(|| deadline, pin!(work)).await;
+    answer.unwrap_or_else(|| Err(BackendError::timeout(operation)))
 }
 
-/// The same for any work; `None` if it was given up. When that is to be is asked once the work has to wait.
-pub(crate) async fn until<T>(due: impl FnOnce() -> Deadline, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    let mut due = Some(due);
-    let mut alarm: Option<Waiting> = None;
-    std::future::poll_fn(move |context: &mut Context<'_>| {
-        if let Poll::Ready(answer) = work.as_mut().poll(context) {
+/// The same for any work that can be moved; `None` if it was given up. When that is to be is asked once the work has to wait.
+pub(crate) struct Until<D, W> {
+    work: W,
+    due: Option<D>,
+    alarm: Option<Waiting>,
+}
+
+impl<D, W> Until<D, W> {
+    pub(crate) const fn new(due: D, work: W) -> Self {
+        Self { work, due: Some(due), alarm: None }
+    }
+}
+
+impl<D: FnOnce() -> Deadline + Unpin, W: Future + Unpin> Future for Until<D, W> {
+    type Output = Option<W::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Poll::Ready(answer) = Pin::new(&mut this.work).poll(context) {
             return Poll::Ready(Some(answer));
         }
-        let passed = match (&mut alarm, due.take()) {
+        let passed = match (&mut this.alarm, this.due.take()) {
             (Some(alarm), _) => alarm.poll(context),
             (none, Some(due)) => match due() {
                 Deadline::NEVER => Poll::Pending,
@@ -40,8 +53,7 @@ pub(crate) async fn until<T>(due: impl FnOnce() -> Deadline, work: impl Future<O
             (None, None) => Poll::Pending,
         };
         passed.map(|()| None)
-    })
-    .await
+    }
 }
 
 /// What ends a call that waits.

@@ -22,7 +22,7 @@ use cachekit_plugin::{BackendError, Deadline, Kind, Operation, Retry};
 use super::adaptive::{Adaptive, AdaptiveConfig};
 use super::breaker::{self, Breaker, BreakerConfig, BreakerState};
 use super::bulkhead::{Bulkhead, BulkheadConfig, Place};
-use super::deadline::{until, within};
+use super::deadline::Until;
 use super::retry::{Repeats, Retries, RetryConfig};
 use crate::clock::Clock;
 
@@ -130,86 +130,75 @@ impl Guards {
 
     /// Runs one exchange with the store. `work` is what one try does; `failure` is why an answer that came is none, for
     /// batches that failed as a whole.
-    pub(crate) async fn run<T, W>(
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "an async fn holds its arguments twice, and this future is inside every other"
+    )]
+    pub(crate) fn run<T, W>(
         &self,
         deadline: Deadline,
         operation: Operation,
         failure: impl Fn(&T) -> Option<&BackendError>,
         mut work: impl FnMut() -> W,
-    ) -> Result<T, BackendError>
+    ) -> impl Future<Output = Result<T, BackendError>>
     where
-        W: Future<Output = Result<T, BackendError>>,
+        W: Future<Output = Result<T, BackendError>> + Unpin,
     {
-        let _place = match &self.bulkhead {
-            None => None,
-            Some(bulkhead) => match bulkhead.try_enter() {
-                Some(place) => Some(place),
-                None => Some(self.wait_for_place(bulkhead, deadline, operation).await?),
-            },
-        };
-        let permit = match &self.breaker {
-            None => None,
-            Some(breaker) => Some(breaker.admit(operation)?),
-        };
-        if let Some(retries) = &self.retries {
-            retries.call_began();
-        }
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let answer = self.attempt(deadline, operation, work()).await;
-            let failed = answer.as_ref().map_or_else(Some, &failure);
-            let Some(error) = failed else {
+        async move {
+            let _place = match &self.bulkhead {
+                None => None,
+                Some(bulkhead) => match bulkhead.try_enter() {
+                    Some(place) => Some(place),
+                    // Boxed, so that the futures of those who need not wait stay small.
+                    None => Some(Box::pin(self.wait_for_place(bulkhead, deadline, operation)).await?),
+                },
+            };
+            let permit = match &self.breaker {
+                None => None,
+                Some(breaker) => Some(breaker.admit(operation)?),
+            };
+            if let Some(retries) = &self.retries {
+                retries.call_began();
+            }
+            let adaptive = self.adaptive(operation);
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                // For no longer than such tries usually take. One that need not wait is not measured, and reads no clock.
+                let limit_ms = adaptive.and_then(Adaptive::limit_ms);
+                let mut began_ms = None;
+                let due = || {
+                    began_ms = adaptive.map(|_| self.clock.coarse_ms());
+                    limit_ms.map_or(deadline, |limit| deadline.min(Deadline::after(Duration::from_millis(limit))))
+                };
+                let answer = match Until::new(due, work()).await {
+                    Some(answer) => {
+                        if let (Some(adaptive), Ok(_)) = (adaptive, &answer) {
+                            adaptive.answered(began_ms.map_or(0, |began| self.clock.coarse_ms().saturating_sub(began)));
+                        }
+                        answer
+                    }
+                    None => Err(given_up(adaptive, limit_ms, deadline, operation)),
+                };
+                let failed = answer.as_ref().map_or_else(Some, &failure);
+                let Some(error) = failed else {
+                    if let Some(permit) = permit {
+                        permit.settle(false);
+                    }
+                    return answer;
+                };
+                // A probe is one question: asking again is what the breaker is there to prevent.
+                let again = permit.as_ref().is_none_or(|permit| permit.may_repeat());
+                if let Some(pause) = again.then(|| self.pause(operation, error, tries, deadline)).flatten() {
+                    drop(answer);
+                    Box::pin(Until::new(|| Deadline::after(pause), std::future::pending::<()>())).await;
+                    continue;
+                }
                 if let Some(permit) = permit {
-                    permit.settle(false);
+                    permit.settle(breaker::counts(error));
                 }
                 return answer;
-            };
-            // A probe is one question: asking again is what the breaker is there to prevent.
-            let again = permit.as_ref().is_none_or(|permit| permit.may_repeat());
-            if let Some(pause) = again.then(|| self.pause(operation, error, tries, deadline)).flatten() {
-                drop(answer);
-                until(|| Deadline::after(pause), std::future::pending::<()>()).await;
-                continue;
             }
-            if let Some(permit) = permit {
-                permit.settle(breaker::counts(error));
-            }
-            return answer;
-        }
-    }
-
-    /// One try, for no longer than such tries usually take.
-    async fn attempt<T>(
-        &self,
-        deadline: Deadline,
-        operation: Operation,
-        work: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        let Some(adaptive) = self.adaptive(operation) else { return within(deadline, operation, work).await };
-        let limit_ms = adaptive.limit_ms();
-        let mut began_ms = None;
-        let due = || {
-            // Only a try that has to wait is measured; what is done at once reads no clock.
-            began_ms = Some(self.clock.coarse_ms());
-            limit_ms.map_or(deadline, |limit| deadline.min(Deadline::after(Duration::from_millis(limit))))
-        };
-        match until(due, work).await {
-            Some(answer) => {
-                if answer.is_ok() {
-                    let took_ms = began_ms.map_or(0, |began| self.clock.coarse_ms().saturating_sub(began));
-                    adaptive.answered(took_ms);
-                }
-                answer
-            }
-            None => match limit_ms {
-                Some(limit_ms) if !deadline.has_passed() => {
-                    adaptive.gave_up(limit_ms);
-                    let text = "it took much longer than such answers do (adaptive timeout)";
-                    Err(BackendError::new(Kind::Timeout, operation, text))
-                }
-                _ => Err(BackendError::timeout(operation)),
-            },
         }
     }
 
@@ -239,7 +228,7 @@ impl Guards {
         let (shed, count, text) = match bulkhead.enter() {
             Ok(entering) => {
                 let patience = deadline.min(Deadline::after(wait));
-                if let Some(place) = until(|| patience, entering).await {
+                if let Some(place) = Until::new(|| patience, entering).await {
                     return Ok(place);
                 }
                 (Shed::Waited, &self.shed_waited, "no call to the store ended in time (bulkhead)")
@@ -282,6 +271,24 @@ impl Guards {
             queued: load.map(|((_, queued), config)| (queued, config.queued)),
             adaptive_timeout: self.adaptive.as_ref().and_then(|[one, _]| one.limit_ms()).map(Duration::from_millis),
         }
+    }
+}
+
+/// A try that did not end in time: in its own, or in that of the call.
+#[cold]
+fn given_up(
+    adaptive: Option<&Adaptive>,
+    limit_ms: Option<u64>,
+    deadline: Deadline,
+    operation: Operation,
+) -> BackendError {
+    match (adaptive, limit_ms) {
+        (Some(adaptive), Some(limit_ms)) if !deadline.has_passed() => {
+            adaptive.gave_up(limit_ms);
+            let text = "it took much longer than such answers do (adaptive timeout)";
+            BackendError::new(Kind::Timeout, operation, text)
+        }
+        _ => BackendError::timeout(operation),
     }
 }
 

@@ -19,8 +19,7 @@ use cachekit_plugin::{
     Answers, Backend, BackendError, Cas, Cx, Dated, Deadline, Enumerates, Fut, Health, Key, Kind, Limits, Operation,
     Page, SetItem, Ttl, Version, WatchGuard, WatchSink,
 };
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, TryFutureExt, stream};
 
 use crate::clock::Clock;
 use crate::guard::breaker::{self, BreakerState};
@@ -68,32 +67,28 @@ impl Tier {
         self.outage.tell(error);
     }
 
-    /// Runs one exchange with the store behind its guards: `work` once, or once for each try.
-    async fn exchange<'a, T>(
+    /// One exchange with the store behind its guards: `work` once, or once for each try.
+    fn exchange<'a, T>(
         &self,
         deadline: Deadline,
         operation: Operation,
         work: impl FnMut() -> Fut<'a, T>,
-    ) -> Result<T, BackendError> {
-        let answer = self.guards.run(deadline, operation, |_| None, work).await;
-        if answer.is_ok() {
-            self.outage.end();
-        }
-        answer
+    ) -> impl Future<Output = Result<T, BackendError>> {
+        self.guards.run(deadline, operation, |_| None, work).inspect_ok(|_| self.outage.end())
     }
 
     /// The same for a batch, which has failed when all of it has.
-    async fn exchange_many<'a, T>(
+    fn exchange_many<'a, T>(
         &self,
         deadline: Deadline,
         operation: Operation,
         work: impl FnMut() -> Fut<'a, Answers<T>>,
-    ) -> Result<Answers<T>, BackendError> {
-        let answer = self.guards.run(deadline, operation, failure_of_all, work).await;
-        if answer.as_ref().is_ok_and(|answers| answers.iter().any(Result::is_ok)) {
-            self.outage.end();
-        }
-        answer
+    ) -> impl Future<Output = Result<Answers<T>, BackendError>> {
+        self.guards.run(deadline, operation, failure_of_all, work).inspect_ok(|answers| {
+            if answers.iter().any(Result::is_ok) {
+                self.outage.end();
+            }
+        })
     }
 
     /// What the store takes.
