@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cachekit_plugin::Ttl;
 use serde::Serialize;
 
-use crate::cache::{Cache, CacheHealth, KeyPage, LoadOptions, SetOptions, Value};
+use crate::cache::{Cache, CacheHealth, KeyPage, LoadOptions, Loaded, SetOptions, Value};
 use crate::error::{Error, LoadError};
 use crate::guard::deadline::background;
 use crate::observe::Stats;
@@ -159,6 +159,34 @@ impl BlockingCache {
         E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
     {
         wait(self.cache.try_get_or_load_with(key, options, move || async move { load() }))
+    }
+
+    /// See [`Cache::get_or_load_many`].
+    pub fn get_or_load_many<T, K>(
+        &self,
+        keys: &[K],
+        mut load: impl FnMut(Vec<K>) -> Vec<Option<T>>,
+    ) -> Result<Vec<Option<Arc<T>>>, Error>
+    where
+        T: Value,
+        K: AsRef<[u8]> + Clone,
+    {
+        wait(self.cache.get_or_load_many(keys, |missing| std::future::ready(load(missing))))
+    }
+
+    /// See [`Cache::try_get_or_load_many`].
+    pub fn try_get_or_load_many<T, E, K>(
+        &self,
+        keys: &[K],
+        options: LoadOptions,
+        mut load: impl FnMut(Vec<K>) -> Result<Vec<Result<T, E>>, E>,
+    ) -> Result<Loaded<T, E>, Error>
+    where
+        T: Value,
+        E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
+        K: AsRef<[u8]> + Clone,
+    {
+        wait(self.cache.try_get_or_load_many(keys, options, |missing| std::future::ready(load(missing))))
     }
 
     /// See [`Cache::clear`].

@@ -11,10 +11,12 @@
 //! from coming back is in `invalidate.rs`; loading is in `cache/load.rs`; what bounds time is in [`guard`](crate::guard).
 
 mod batch;
+mod data_loader;
 mod dictionaries;
 mod fill;
 mod interop;
 mod load;
+mod load_many;
 mod options;
 mod tags;
 #[cfg(test)]
@@ -33,9 +35,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::invalidate::tags::{MAX_TAG_BYTES, MAX_TAGS, TagError};
+pub use data_loader::{DataLoader, DataLoaderConfig};
 pub(crate) use dictionaries::Upkeep;
 use fill::Fill;
 pub use interop::{Found, FromDocument, Interop, ToDocument};
+pub use load_many::Loaded;
 pub use options::{LoadOptions, SetOptions};
 pub use upkeep::{CacheHealth, KeyPage};
 

@@ -73,6 +73,14 @@ pub enum Error {
     /// The loader took longer than its hard timeout.
     #[error("the loader took longer than {0:?}")]
     LoadTimeout(std::time::Duration),
+    /// The loader of a batch gave more or fewer answers than it got keys, so nobody knows whose they are.
+    #[error("the loader gave {got} answers to {asked} keys")]
+    BatchAnswers {
+        /// Keys that it got.
+        asked: usize,
+        /// Answers that it gave.
+        got: usize,
+    },
     /// The cache was closed.
     #[error("the cache is closed")]
     Closed,

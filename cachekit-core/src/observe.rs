@@ -108,6 +108,12 @@ counters! {
     fills_by_others,
     /// Loaded values that were not stored, because another process wrote, deleted or cleared their key meanwhile.
     fills_fenced,
+    /// Calls of loaders that load several keys.
+    batch_loads,
+    /// Keys they were called for; each is a load as well.
+    batch_keys,
+    /// Of these calls, the ones that failed as a whole.
+    batch_failures,
     /// Changes by other writers that the second tier told of.
     changes_told,
     /// Entries that the first tier forgot because of one of them.

@@ -128,7 +128,12 @@ impl Cache {
     }
 
     /// Looks in the second tier, then loads and stores.
-    async fn load<T, E, F, Fut>(&self, at: &At, options: &LoadOptions, load: F) -> Result<Arc<T>, LoadError<E>>
+    pub(super) async fn load<T, E, F, Fut>(
+        &self,
+        at: &At,
+        options: &LoadOptions,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
     where
         T: Value,
         E: fmt::Debug + fmt::Display,

@@ -7,6 +7,7 @@ mod fill;
 mod flights;
 mod interop;
 mod load;
+mod load_many;
 mod outage;
 mod races;
 mod tags;

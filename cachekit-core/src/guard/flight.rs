@@ -199,6 +199,32 @@ impl Drop for Leader<'_> {
     }
 }
 
+/// A flight whose load is being polled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Led(usize);
+
+/// The innermost flight whose load is being polled on this thread.
+pub(crate) fn led() -> Option<Led> {
+    LEADING.with_borrow(|led| led.last().copied().map(Led))
+}
+
+/// Runs `work` as a part of several loads: who asks for one of their keys in it would wait for himself.
+pub(crate) fn under<T>(led: &[Led], work: impl FnOnce() -> T) -> T {
+    /// Cut back also when the work panics.
+    struct Cut(usize);
+    impl Drop for Cut {
+        fn drop(&mut self) {
+            LEADING.with_borrow_mut(|led| led.truncate(self.0));
+        }
+    }
+    let _cut = LEADING.with_borrow_mut(|leading| {
+        let cut = Cut(leading.len());
+        leading.extend(led.iter().map(|led| led.0));
+        cut
+    });
+    work()
+}
+
 thread_local! {
     /// The flights whose loads are being polled on this thread, innermost last.
     static LEADING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
