@@ -18,6 +18,8 @@
 //! Programs without a runtime take [`Cache::blocking`].
 
 mod backends;
+#[cfg(feature = "macros")]
+pub mod cached;
 mod process_default;
 mod sources;
 
@@ -39,8 +41,10 @@ pub use cachekit_core::l1::L1Config;
 pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
 pub use cachekit_core::{blocking, clock, codec, config, interop, key};
+#[cfg(feature = "macros")]
+pub use cachekit_macros::cached;
 pub use cachekit_plugin as plugin;
-pub use process_default::{default_backend, set_default_backend};
+pub use process_default::{default_backend, default_cache, set_default_backend, set_default_cache};
 pub use sources::{builder, config_from_env, from_env, from_file, open, user_cache_dir, user_config_file};
 #[cfg(feature = "file")]
 pub use sources::{embedded, embedded_tier};

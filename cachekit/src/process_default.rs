@@ -1,4 +1,4 @@
-//! The backend of this process: what caches use that name none.
+//! The backend of this process, which caches use that name none, and its cache, which functions use that name none.
 //!
 //! ```text
 //! a backend named in code  >  set_default_backend  >  environment  >  cachekit.toml  >  redis://localhost:6379
@@ -7,9 +7,14 @@
 //! The one thing that is global here, because it exists to be: a library deep in a program opens its cache by
 //! [`from_env`](crate::from_env) and gets the store that `main` chose.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use cachekit_core::Cache;
+use cachekit_core::config::{Config, ConfigError};
 use cachekit_plugin::Backend;
+
+use crate::sources::{config_from_env_with_preset, open};
 
 static DEFAULT: RwLock<Option<Arc<dyn Backend>>> = RwLock::new(None);
 
@@ -41,4 +46,49 @@ pub fn set_default_backend(backend: Option<Arc<dyn Backend>>) {
 /// The backend that [`set_default_backend`] chose, if any.
 pub fn default_backend() -> Option<Arc<dyn Backend>> {
     DEFAULT.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The caches of this process by the name of their preset; the one without is the one that is set.
+static CACHES: Mutex<BTreeMap<Option<&'static str>, Cache>> = Mutex::new(BTreeMap::new());
+
+/// The cache of this process: the one that [`set_default_cache`] chose, else the one that [`from_env`](crate::from_env) opens,
+/// which is opened once.
+///
+/// A program that calls it at its start hears there what is wrong with its configuration; functions marked `#[cached]` would
+/// say so in the log and run without a cache.
+///
+/// # Errors
+/// [`ConfigError`], as [`from_env`](crate::from_env).
+pub fn default_cache() -> Result<Cache, ConfigError> {
+    opened(None)
+}
+
+/// Chooses the cache of this process, or lets the next one who asks open it anew (`None`). Functions marked `#[cached]` that
+/// have been called keep what they have.
+pub fn set_default_cache(cache: Option<Cache>) {
+    let mut caches = CACHES.lock().unwrap_or_else(PoisonError::into_inner);
+    // Ends after the lock: a cache may take a while to close its store.
+    let _old = match cache {
+        Some(cache) => caches.insert(None, cache),
+        None => caches.remove(&None),
+    };
+    drop(caches);
+}
+
+/// The cache for functions that name none, and perhaps a preset.
+#[cfg(feature = "macros")]
+pub(crate) fn shared_cache(preset: Option<&'static str>) -> Result<Cache, Arc<ConfigError>> {
+    opened(preset).map_err(Arc::new)
+}
+
+fn opened(preset: Option<&'static str>) -> Result<Cache, ConfigError> {
+    // Held while it is opened, so that it is opened once.
+    let mut caches = CACHES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cache) = caches.get(&preset) {
+        return Ok(cache.clone());
+    }
+    let config: Config = config_from_env_with_preset(preset)?;
+    let cache = open(&config)?;
+    caches.insert(preset, cache.clone());
+    Ok(cache)
 }

@@ -27,6 +27,12 @@ pub fn config_from_env() -> Result<Config, ConfigError> {
     with_default_tier(Sources { default_file: user_config_file(), ..Sources::default() })
 }
 
+/// As [`config_from_env`], with a preset that is named in code.
+pub(crate) fn config_from_env_with_preset(preset: Option<&str>) -> Result<Config, ConfigError> {
+    let preset = preset.map(str::to_owned);
+    with_default_tier(Sources { default_file: user_config_file(), preset, ..Sources::default() })
+}
+
 /// The cache that a configuration file describes, with the environment above it. A file that names no backend leaves it to
 /// the environment, and to Redis at `redis://localhost:6379` after that.
 ///

@@ -94,12 +94,32 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        self.try_get_or_load_here(key, LoadOptions::default(), load).await
+    }
+
+    /// As [`Cache::try_get_or_load`], with options, for a loader that borrows from its caller: it cannot outlive the call, so
+    /// whatever is refreshed behind a caller's back is not refreshed by it.
+    ///
+    /// # Errors
+    /// As [`Cache::try_get_or_load_with`].
+    pub async fn try_get_or_load_here<T, E, F, Fut>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
         let key = key.as_ref();
         if let Some(value) = self.in_l1(key, Self::typed)? {
             return Ok(value);
         }
         let at = self.at(key)?;
-        self.fly(&at, at.wire.as_bytes(), self.load(&at, &LoadOptions::default(), load)).await
+        self.fly(&at, at.wire.as_bytes(), self.load(&at, &options, load)).await
     }
 
     /// Joins the flight of a key under a name, or begins it with `load`. Who only waits drops `load` as it was given.
