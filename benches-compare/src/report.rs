@@ -42,6 +42,8 @@ pub enum Goal {
     RatioAtLeast(f64),
     /// Our figure alone.
     AtMost(f64),
+    /// Our figure, and by how much it may be below the peer's.
+    AtLeastLess(f64),
 }
 
 impl fmt::Display for Goal {
@@ -50,6 +52,7 @@ impl fmt::Display for Goal {
             Self::RatioAtMost(bound) => write!(f, "≤ {bound:.2}×"),
             Self::RatioAtLeast(bound) => write!(f, "≥ {bound:.2}×"),
             Self::AtMost(bound) => write!(f, "≤ {bound:.0}"),
+            Self::AtLeastLess(bound) => write!(f, "≥ peer − {bound:.0}"),
         }
     }
 }
@@ -85,6 +88,7 @@ impl Row {
             Goal::RatioAtMost(bound) => ratio <= bound,
             Goal::RatioAtLeast(bound) => ratio >= bound,
             Goal::AtMost(bound) => ours.value <= bound,
+            Goal::AtLeastLess(bound) => ours.value >= peer.value - bound,
         });
         Self { case: case.into(), unit, ours, peer: Some(peer), ratio: Some(ratio), goal, met }
     }

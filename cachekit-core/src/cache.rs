@@ -50,8 +50,8 @@ use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::guard::fill_lock::{FillLocks, Held};
 use crate::invalidate::{NamespaceSlot, Ticket, Turn};
-use crate::key::{KeyError, Namespace, WireKey};
-use crate::l1::{Epoch, Hit, KeyHash, Life, Typed};
+use crate::key::{KeyError, Namespace, WireKey, WireKeyRef};
+use crate::l1::{Epoch, Hit, KeyHash, Life, Scope, Seen, Typed};
 use crate::near::Near;
 use crate::tier::Tier;
 use tags::{Own, Stamp, are_plausible};
@@ -63,6 +63,7 @@ pub struct Cache {
     near: Arc<Near>,
     engine: Arc<Engine>,
     namespace: Namespace,
+    scope: Scope,
     slot: NamespaceSlot,
     /// `None` in the handles of tasks in the background: they must not keep alive what ends them.
     _handle: Option<Arc<Handle>>,
@@ -140,14 +141,16 @@ impl Cache {
         let slot = engine.writes.slot(&namespace);
         let near = Arc::clone(&engine.near);
         let handle = Some(Arc::new(Handle(Arc::clone(&near))));
-        Self { near, engine: Arc::new(engine), namespace, slot, _handle: handle }
+        let scope = engine.l1.scope(namespace.prefix());
+        Self { near, engine: Arc::new(engine), namespace, scope, slot, _handle: handle }
     }
 
     /// The same cache under another namespace: other keys, the same tiers and settings.
     pub fn namespace(&self, name: &str) -> Result<Self, KeyError> {
         let namespace = Namespace::new(name)?;
         let slot = self.engine.writes.slot(&namespace);
-        Ok(Self { namespace, slot, ..self.clone() })
+        let scope = self.engine.l1.scope(namespace.prefix());
+        Ok(Self { namespace, scope, slot, ..self.clone() })
     }
 
     /// A handle for work in the background, which ends when the last other handle goes.
@@ -164,7 +167,7 @@ impl Cache {
     /// [`Error::Key`]; if the cache is strict also the failures of the store and refused entries.
     pub async fn get<T: Value>(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<T>>, Error> {
         let key = key.as_ref();
-        if let Some(value) = self.in_l1(key, Self::typed)? {
+        if let Some(value) = self.typed_in_l1(key)? {
             return Ok(Some(value));
         }
         self.tier_value(&self.at(key)?).await
@@ -445,24 +448,44 @@ impl Cache {
     /// Looks in L1 and nowhere else. A hit ends here, so nothing is built for the way beyond.
     fn in_l1<T>(&self, key: &[u8], read: impl FnOnce(&Self, &[u8], Hit) -> Option<T>) -> Result<Option<T>, Error> {
         self.check_open()?;
-        let found = self.namespace.with_wire(key, |wire| {
-            let hit = self.hit(self.near.l1.hash(wire), wire)?;
-            read(self, wire, hit)
-        });
-        Ok(found?)
+        let wire = self.namespace.parts(key)?;
+        match self.hit(self.scope.hash(key), wire) {
+            Some(hit) => Ok(self.namespace.with_wire(key, |wire| read(self, wire, hit))?),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Self::in_l1`], the decoded value: the shortest way there is. Nothing is put together, and of the entry nothing
+    /// is touched but what is compared.
+    #[inline]
+    fn typed_in_l1<T: Value>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.check_open()?;
+        let wire = self.namespace.parts(key)?;
+        let near = &*self.near;
+        if !near.settings.use_l1 {
+            return Ok(None);
+        }
+        match near.l1.get_typed(self.scope.hash(key), wire, near.writes.epoch(self.slot)) {
+            Some(Seen::Decoded(value, _)) => Ok(Some(value)),
+            Some(Seen::Stored(hit)) => {
+                let hit = if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) };
+                Ok(self.namespace.with_wire(key, |wire| hit.and_then(|hit| self.typed(wire, hit)))?)
+            }
+            None => Ok(None),
+        }
     }
 
     fn l1_hit(&self, at: &At) -> Option<Hit> {
-        self.hit(at.hash, at.wire.as_bytes())
+        self.hit(at.hash, at.wire.as_bytes().into())
     }
 
-    fn hit(&self, hash: KeyHash, wire: &[u8]) -> Option<Hit> {
+    fn hit(&self, hash: KeyHash, wire: WireKeyRef<'_>) -> Option<Hit> {
         let near = &*self.near;
         if !near.settings.use_l1 {
             return None;
         }
         let hit = near.l1.get(hash, wire, near.writes.epoch(self.slot))?;
-        if hit.is_tagged() { self.tagged_hit(wire, hit) } else { Some(hit) }
+        if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) }
     }
 
     /// The decoded copy of a hit, made now if there is none.

@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use bytes::Bytes;
-use cachekit_core::l1::Typed;
+use cachekit_core::l1::{Epoch, Seen, Typed};
 
 use super::peers::{EPOCH, Lru, Moka, MokaExpiring, Ours, Peer, Quick, QuickExpiring};
 use super::traces::{shuffled, zipf};
@@ -24,6 +25,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) {
     insert(effort, report);
     two_threads(effort, report);
     typed(effort, report);
+    invalidate(effort, report);
 }
 
 /// A cache with all of the keys in it. Twice the room: shards fill unevenly, and none of the keys may be missing.
@@ -61,13 +63,30 @@ fn hit(effort: Effort, case: &'static str, entries: u64, of_raw: f64, report: &m
             contender::<Moka>(&keys),
             contender::<MokaExpiring>(&keys),
             contender::<Lru>(&keys),
+            handle(&keys),
         ],
     );
-    beside(case, &timings, report, |peer| match peer {
+    let (with_handle, looks) = timings.split_last().expect("there are contenders");
+    beside(case, looks, report, |peer| match peer {
         Quick::NAME => Some(Goal::RatioAtMost(of_raw)),
         MokaExpiring::NAME => Some(Goal::RatioAtMost(0.25)),
         _ => None,
     });
+    report.rows.push(Row::beside(case, "ns", with_handle.into(), (&looks[1]).into(), None));
+}
+
+/// Ours again, by a handle that owns a reference to the entry: what it costs to keep a value longer than the look at it.
+fn handle(keys: &Keys) -> Contender<'_> {
+    let cache: Ours = filled(keys);
+    let mut at = 0;
+    Contender::new("cachekit L1, by a handle", move |count| {
+        for _ in 0..count {
+            at = if at + 1 == keys.len() { 0 } else { at + 1 };
+            let (hash, key) = cache.name(&keys[at]);
+            let hit = cache.tier().get(hash, key, EPOCH);
+            assert!(black_box(hit.and_then(|hit| hit.stored().first().copied())).is_some());
+        }
+    })
 }
 
 fn beside(case: &str, timings: &[Timing], report: &mut Report, goal: impl Fn(&str) -> Option<Goal>) {
@@ -200,8 +219,9 @@ fn typed(effort: Effort, report: &mut Report) {
             Contender::new("Arc<T>", move |count| {
                 for _ in 0..count {
                     let key = next(&mut a);
-                    let hit = typed.tier().get(typed.tier().hash(key), key, EPOCH);
-                    assert!(black_box(hit.and_then(|hit| hit.typed::<String>())).is_some());
+                    let (hash, key) = typed.name(key);
+                    let seen = typed.tier().get_typed::<String>(hash, key, EPOCH);
+                    assert!(matches!(black_box(seen), Some(Seen::Decoded(..))));
                 }
             }),
             Contender::new("bytes", move |count| {
@@ -212,4 +232,25 @@ fn typed(effort: Effort, report: &mut Report) {
         ],
     );
     beside("typed hit, 1 k entries", &timings, report, |_| Some(Goal::RatioAtMost(2.0)));
+}
+
+/// A namespace of 10 000 entries invalidated: the epoch moves on, and no reader of the new one finds any of them.
+fn invalidate(effort: Effort, report: &mut Report) {
+    const ENTRIES: u64 = 10_000;
+    let keys: Vec<_> = (0..ENTRIES).map(key).collect();
+    let cache: Ours = filled(&keys);
+    let epoch = AtomicU64::new(EPOCH.0);
+    let timings = take_turns(
+        effort,
+        vec![Contender::new("an epoch moves on", |count| {
+            for _ in 0..count {
+                black_box(epoch.fetch_add(1, Ordering::AcqRel));
+            }
+        })],
+    );
+    let now = Epoch(epoch.load(Ordering::Acquire));
+    let survivors = keys.iter().filter(|key| cache.tier().get(cache.name(*key).0, *key, now).is_some()).count();
+    let case = "invalidate a namespace of 10 k entries";
+    report.rows.push(Row::alone(case, "ns", (&timings[0]).into(), Some(100.0)));
+    report.rows.push(Row::alone(case, "left", Figure::new("entries found after", survivors as f64), Some(0.0)));
 }

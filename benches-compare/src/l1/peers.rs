@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cachekit_core::clock::{Clock, SystemClock};
-use cachekit_core::l1::{Epoch, L1, L1Config, Life};
+use cachekit_core::key::WireKeyRef;
+use cachekit_core::l1::{Epoch, KeyHash, L1, L1Config, Life, Scope};
 
 use super::{KEY_BYTES, VALUE_BYTES};
 
@@ -33,16 +34,27 @@ pub trait Peer: Send + Sync {
 /// Ours: [`L1`] with an expiry an hour away, a namespace epoch, a budget of bytes and its counters.
 pub struct Ours {
     l1: L1,
+    scope: Scope,
     life: Life,
 }
 
 /// What our tier charges for an entry beyond key and value.
 const OVERHEAD: usize = 152;
 
+/// What all keys of the bench begin with, as all keys of a namespace do: the engine hashes it once, not with every key.
+const PREFIX: &[u8] = b"ck:users:";
+
 impl Ours {
     /// The tier itself.
     pub fn tier(&self) -> &L1 {
         &self.l1
+    }
+
+    /// A key as the engine hands it over: in two parts, hashed from where the namespace ends.
+    #[inline]
+    pub fn name<'a>(&self, key: &'a [u8]) -> (KeyHash, WireKeyRef<'a>) {
+        let (prefix, rest) = key.split_at(PREFIX.len());
+        (self.scope.hash(rest), WireKeyRef::new(prefix, rest))
     }
 
     /// The life of its entries.
@@ -62,21 +74,24 @@ impl Peer for Ours {
         // here would be fewer entries than the peers have.
         let bytes = (entries * (KEY_BYTES + VALUE_BYTES + OVERHEAD)) as f64 / 0.92;
         let expires_at_ms = SystemClock.coarse_ms() + HOUR.as_millis() as u64;
+        let l1 = L1::new(L1Config::with_max_bytes(bytes as u64), Arc::new(SystemClock));
         Self {
-            l1: L1::new(L1Config::with_max_bytes(bytes as u64), Arc::new(SystemClock)),
+            scope: l1.scope(PREFIX),
+            l1,
             life: Life { fresh_until_ms: expires_at_ms, expires_at_ms },
         }
     }
 
     #[inline]
     fn first_byte(&self, key: &[u8]) -> Option<u8> {
-        let hit = self.l1.get(self.l1.hash(key), key, EPOCH)?;
-        hit.stored().first().copied()
+        let (hash, key) = self.name(key);
+        self.l1.read(hash, key, EPOCH, |stored| stored.first().copied())?
     }
 
     #[inline]
     fn insert(&self, key: &[u8], value: Bytes) {
-        let _kept = self.l1.insert(self.l1.hash(key), key, EPOCH, value, self.life, None, 0);
+        let (hash, _) = self.name(key);
+        let _kept = self.l1.insert(hash, key, EPOCH, value, self.life, None, 0);
     }
 
     fn entries(&self) -> u64 {

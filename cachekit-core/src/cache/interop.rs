@@ -486,7 +486,7 @@ impl Cache {
         let engine = &*self.engine;
         let epoch = engine.writes.epoch(self.slot);
         let hit = engine.settings.use_l1.then(|| engine.l1.peek(at.hash, at.wire.as_bytes(), epoch)).flatten()?;
-        if hit.is_tagged() { self.tagged_hit(at.wire.as_bytes(), hit) } else { Some(hit) }
+        if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) }
     }
 }
 

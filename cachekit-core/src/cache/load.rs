@@ -75,7 +75,7 @@ impl Cache {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         let key = key.as_ref();
-        if let Some(value) = self.in_l1(key, Self::typed)? {
+        if let Some(value) = self.typed_in_l1(key)? {
             return Ok(value);
         }
         let at = self.at(key)?;
@@ -115,7 +115,7 @@ impl Cache {
         Fut: Future<Output = Result<T, E>>,
     {
         let key = key.as_ref();
-        if let Some(value) = self.in_l1(key, Self::typed)? {
+        if let Some(value) = self.typed_in_l1(key)? {
             return Ok(value);
         }
         let at = self.at(key)?;

@@ -216,13 +216,13 @@ impl Cache {
 
     /// A hit, unless its tags do not hold or L1 cannot say: then the store has the last word.
     #[cold]
-    pub(super) fn tagged_hit(&self, wire: &[u8], hit: Hit) -> Option<Hit> {
+    pub(super) fn tagged_hit(&self, hit: Hit) -> Option<Hit> {
         match self.tags_hold(&hit) {
             Some(true) => Some(hit),
             held => {
                 if held == Some(false) || self.engine.tier.is_none() {
                     self.near.counters.invalidated.add();
-                    self.near.l1.remove(self.near.l1.hash(wire), wire);
+                    self.near.l1.remove_hit(&hit);
                 }
                 None
             }

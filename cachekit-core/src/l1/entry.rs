@@ -1,8 +1,8 @@
 //! What L1 keeps for one key: one allocation for the common small value.
 //!
 //! ```text
-//! ThinArc: | refcount | length | epoch | fresh until | expires at | key length | side | key bytes | stored bytes, if small |
-//!             8          8        8          8             8            4 (+4)     8
+//! ThinArc: | refcount | length | hash | epoch | fresh until | stale for | key length | side | key | stored bytes, if small |
+//!             8          8        8      8         8             4            4          8
 //! side:    | stored bytes, if large | typed copy | reserve |      only for large values and those with a typed copy
 //! ```
 //! Small values are copied next to their key. That saves two allocations, puts the bytes a hit needs on neighbouring cache
@@ -15,6 +15,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use triomphe::ThinArc;
+
+use super::KeyHash;
 
 /// Key and value together up to this many bytes live in the entry itself. Copying 768 bytes costs about as much as the two
 /// allocations it saves.
@@ -70,10 +72,45 @@ impl Life {
 pub type Typed = Arc<dyn Any + Send + Sync>;
 
 pub(super) struct Header {
+    hash: KeyHash,
     epoch: Epoch,
-    life: Life,
+    fresh_until_ms: u64,
+    /// How long the value is served after that: four bytes instead of eight, and most hits end before they are looked at.
+    stale_for_ms: StaleFor,
     key_len: u32,
     side: Option<Box<Side>>,
+}
+
+/// The stale window of an entry, ms. The longest that fits is 49.7 days; a longer one ends then, because a cache may lose
+/// what it could still serve and may not serve what is over. [`Self::EVER`] has no end.
+#[derive(Clone, Copy)]
+struct StaleFor(u32);
+
+impl StaleFor {
+    const EVER: Self = Self(u32::MAX);
+
+    fn of(life: Life) -> Self {
+        match life.expires_at_ms {
+            u64::MAX => Self::EVER,
+            // An end before the last fresh moment is the end: see `Entry::new`.
+            end => {
+                Self(u32::try_from(end.saturating_sub(life.fresh_until_ms)).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
+            }
+        }
+    }
+
+    #[inline]
+    const fn end_ms(self, fresh_until_ms: u64) -> u64 {
+        if self.0 == Self::EVER.0 { u64::MAX } else { fresh_until_ms.saturating_add(self.0 as u64) }
+    }
+}
+
+/// What an entry is at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    Fresh,
+    Stale,
+    Over,
 }
 
 pub(super) struct Side {
@@ -89,12 +126,22 @@ pub(super) struct Entry(ThinArc<Header, u8>);
 
 impl Entry {
     /// The key's length must fit `u32`; `policy::Budget` refuses such a key long before.
-    pub(super) fn new(key: &[u8], epoch: Epoch, stored: Bytes, life: Life, typed: Option<Typed>, reserve: u64) -> Self {
+    pub(super) fn new(
+        hash: KeyHash,
+        key: &[u8],
+        epoch: Epoch,
+        stored: Bytes,
+        life: Life,
+        typed: Option<Typed>,
+        reserve: u64,
+    ) -> Self {
         let inline = is_inline(key.len(), stored.len());
         let wants_side = has_side(key.len(), stored.len(), typed.is_some(), reserve);
         let header = |stored: Option<Bytes>| Header {
+            hash,
             epoch,
-            life,
+            fresh_until_ms: life.fresh_until_ms.min(life.expires_at_ms),
+            stale_for_ms: StaleFor::of(life),
             key_len: key.len() as u32,
             side: wants_side.then(|| {
                 let typed = typed.map_or_else(OnceLock::new, OnceLock::from);
@@ -119,17 +166,47 @@ impl Entry {
     }
 
     #[inline]
+    pub(super) fn hash(&self) -> KeyHash {
+        self.header().hash
+    }
+
+    #[inline]
     pub(super) fn epoch(&self) -> Epoch {
         self.header().epoch
     }
 
-    #[inline]
     pub(super) fn life(&self) -> Life {
-        self.header().life
+        let header = self.header();
+        let fresh_until_ms = header.fresh_until_ms;
+        Life { fresh_until_ms, expires_at_ms: header.stale_for_ms.end_ms(fresh_until_ms) }
+    }
+
+    /// Whether it stays fresh for good, so that no clock has to be read.
+    #[inline]
+    pub(super) fn is_forever(&self) -> bool {
+        self.header().fresh_until_ms == u64::MAX
     }
 
     #[inline]
-    fn stored(&self) -> &[u8] {
+    pub(super) fn age(&self, now_ms: u64) -> Age {
+        let header = self.header();
+        if now_ms < header.fresh_until_ms {
+            Age::Fresh
+        } else if now_ms < header.stale_for_ms.end_ms(header.fresh_until_ms) {
+            Age::Stale
+        } else {
+            Age::Over
+        }
+    }
+
+    /// The decoded copy, if there is one and it is a `T`.
+    #[inline]
+    pub(super) fn typed<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.side()?.typed.get()?).downcast().ok()
+    }
+
+    #[inline]
+    pub(super) fn stored(&self) -> &[u8] {
         match self.large() {
             Some(stored) => stored,
             None => &self.0.slice[self.header().key_len as usize..],
@@ -183,6 +260,11 @@ pub struct Hit {
 }
 
 impl Hit {
+    #[inline]
+    pub(super) fn on(entry: &Entry, fresh: bool) -> Self {
+        Self { entry: entry.clone(), fresh }
+    }
+
     /// The stored bytes.
     #[inline]
     pub fn stored(&self) -> &[u8] {
@@ -201,7 +283,7 @@ impl Hit {
     /// The decoded copy, if there is one and it is a `T`.
     #[inline]
     pub fn typed<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::clone(self.entry.side()?.typed.get()?).downcast().ok()
+        self.entry.typed()
     }
 
     /// Keeps a decoded copy beside the bytes for later hits, if the entry was inserted with room reserved for one and holds

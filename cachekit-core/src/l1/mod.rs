@@ -9,27 +9,36 @@
 //!
 //! ```text
 //! mod.rs     the operations, told in order       policy.rs   budget -> shards, charges, evictions
-//! entry.rs   one entry, and the hit on it        stats.rs    counters that cost a hit nothing
+//! entry.rs   one entry, and the hit on it        look.rs     a lookup, taken where the entry lies
+//! name.rs    wire keys in two parts, hashed      stats.rs    counters that cost a hit nothing
 //! ```
 
 mod entry;
+mod look;
+mod name;
 mod policy;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Ticks};
+use crate::key::WireKeyRef;
 use entry::Entry;
 pub use entry::{Epoch, Hit, Life, Typed};
-use policy::{Budget, Departed, Store};
+use look::{Hashed, Look, Named, Outlived};
+pub use name::KeyHash;
+use name::KeyHasher;
+pub use name::Scope;
+use policy::{Budget, Departed, Slot, Store};
 pub use stats::L1Stats;
 use stats::{Counters, Event};
 
@@ -57,33 +66,12 @@ impl L1Config {
     }
 }
 
-/// The hash of a wire key under the seed of one [`L1`]. Equal keys have equal hashes; the reverse is only likely.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyHash(u64);
-
-impl KeyHash {
-    /// A hash of the caller's choice, to make keys collide.
-    #[cfg(test)]
-    pub(crate) const fn from_raw(hash: u64) -> Self {
-        Self(hash)
-    }
-
-    /// Which of `stripes` the key belongs to: for whatever else is kept per key, by bits that the shards do not use.
-    pub(crate) const fn stripe(self, stripes: usize) -> usize {
-        (self.0 >> 20) as usize % stripes
-    }
-
-    /// The number itself, as a map key inside the engine.
-    pub(crate) const fn as_u64(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    /// Not the number: it would let a reader of logs look for keys that collide.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyHash(..)")
-    }
+/// What a lookup for a decoded value found.
+pub enum Seen<T> {
+    /// The decoded copy, and whether it was fresh.
+    Decoded(Arc<T>, bool),
+    /// The entry, which has no decoded copy of this type yet, or has tags that are to be asked.
+    Stored(Hit),
 }
 
 /// What became of an inserted value.
@@ -103,8 +91,8 @@ pub enum Inserted {
 pub struct L1 {
     store: Store,
     budget: Budget,
-    hasher: foldhash::fast::RandomState,
-    clock: Arc<dyn Clock>,
+    hasher: KeyHasher,
+    clock: Ticks,
     counters: Counters,
     /// By how much the entries' weights exceed their charges. Stays 0 without `max_entries`. Raised before an insert and
     /// lowered after a departure, so that it is never too small.
@@ -122,8 +110,8 @@ impl L1 {
         Self {
             store: budget.build(),
             budget,
-            hasher: foldhash::fast::RandomState::default(),
-            clock,
+            hasher: KeyHasher::default(),
+            clock: Ticks::of(clock),
             counters: Counters::new(),
             slack: AtomicU64::new(0),
             vouched_until_ms: AtomicU64::new(0),
@@ -148,46 +136,81 @@ impl L1 {
     /// Hashes a wire key, once per operation. The seed is random, so nobody outside can prepare keys that collide.
     #[inline]
     pub fn hash(&self, wire_key: &[u8]) -> KeyHash {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(wire_key);
-        KeyHash(hasher.finish())
+        self.hasher.hash(wire_key)
+    }
+
+    /// What hashes the keys of one namespace, whose wire keys all begin with `prefix`: the beginning is hashed here, once.
+    pub fn scope(&self, prefix: &[u8]) -> Scope {
+        self.hasher.scope(prefix)
     }
 
     /// Looks a key up. An entry that is over, or of another epoch, is dropped on the way.
     #[inline]
-    pub fn get(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
-        let hit = self.look_up(hash, wire_key, epoch);
-        self.counters.count(if hit.is_some() { Event::Hit } else { Event::Miss });
-        hit
+    pub fn get<'a>(&self, hash: KeyHash, wire_key: impl Into<WireKeyRef<'a>>, epoch: Epoch) -> Option<Hit> {
+        self.counted(self.look_up(hash, wire_key.into(), epoch, Hit::on))
+    }
+
+    /// As [`Self::get`], for who only looks: `read` gets the stored bytes where they lie, and no reference count is taken. A
+    /// writer of the same shard waits for `read`, so it is to be short, and must not come back to this tier.
+    #[inline]
+    pub fn read<'a, R>(
+        &self,
+        hash: KeyHash,
+        wire_key: impl Into<WireKeyRef<'a>>,
+        epoch: Epoch,
+        read: impl Fn(&[u8]) -> R,
+    ) -> Option<R> {
+        self.counted(self.look_up(hash, wire_key.into(), epoch, |entry, _| read(entry.stored())))
+    }
+
+    /// As [`Self::get`], for who wants the decoded copy: where there is one, the entry itself is not touched.
+    #[inline]
+    pub fn get_typed<'a, T: Any + Send + Sync>(
+        &self,
+        hash: KeyHash,
+        wire_key: impl Into<WireKeyRef<'a>>,
+        epoch: Epoch,
+    ) -> Option<Seen<T>> {
+        let take = |entry: &Entry, fresh| match entry.typed() {
+            // Whether its tags hold is written in the entry.
+            Some(value) if !entry.epoch().is_tagged() => Seen::Decoded(value, fresh),
+            _ => Seen::Stored(Hit::on(entry, fresh)),
+        };
+        self.counted(self.look_up(hash, wire_key.into(), epoch, take))
     }
 
     /// As [`Self::get`], for the engine's own purposes: no hit and no miss.
     pub(crate) fn peek(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
-        self.look_up(hash, wire_key, epoch)
+        self.look_up(hash, wire_key.into(), epoch, Hit::on)
     }
 
     #[inline]
-    fn look_up(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
-        let entry = self.store.get(&hash)?;
-        if entry.key() != wire_key {
-            return None;
-        }
-        let (life, kept) = (entry.life(), entry.epoch().untagged());
-        // A value without an end needs no clock, unless somebody has to vouch for it.
-        let now_ms = if life == Life::FOREVER && !kept.is_vouched() { 0 } else { self.clock.coarse_ms() };
-        let is_current =
-            kept == epoch || (kept == epoch.vouched() && now_ms < self.vouched_until_ms.load(Ordering::Relaxed));
-        if !is_current || now_ms >= life.expires_at_ms {
-            self.drop_outlived(hash, &entry);
-            return None;
-        }
-        Some(Hit { entry, fresh: now_ms < life.fresh_until_ms })
+    fn counted<R>(&self, found: Option<R>) -> Option<R> {
+        self.counters.count(if found.is_some() { Event::Hit } else { Event::Miss });
+        found
     }
 
-    /// Drops this very entry, not a newer one that took its place since.
+    #[inline]
+    fn look_up<R>(
+        &self,
+        hash: KeyHash,
+        key: WireKeyRef<'_>,
+        epoch: Epoch,
+        take: impl Fn(&Entry, bool) -> R,
+    ) -> Option<R> {
+        let look = Look { l1: self, hash, key, epoch, take, taken: Cell::new(None) };
+        let met = self.store.get(&look).is_some();
+        let taken = look.taken.into_inner();
+        if met && taken.is_none() {
+            self.drop_outlived(hash, key, epoch);
+        }
+        taken
+    }
+
+    /// Drops the entry of a key if it is over.
     #[cold]
-    fn drop_outlived(&self, hash: KeyHash, outlived: &Entry) {
-        if let Some((_, entry)) = self.store.remove_if(&hash, |entry| entry.address() == outlived.address()) {
+    fn drop_outlived(&self, hash: KeyHash, key: WireKeyRef<'_>, epoch: Epoch) {
+        if let Some((Slot(entry), ())) = self.store.remove_if(&Outlived { l1: self, hash, key, epoch }, |()| true) {
             self.release_slack(&entry);
             self.counters.count(Event::Expired);
         }
@@ -229,8 +252,8 @@ impl L1 {
     ) -> (Inserted, Hit, Departed) {
         let mut departed = Departed::default();
         let charge = policy::charge(wire_key.len(), stored.len(), typed.is_some(), reserve);
-        let entry = Entry::new(wire_key, epoch, stored, life, typed, reserve);
-        let hit = Hit { entry: entry.clone(), fresh: true };
+        let entry = Entry::new(hash, wire_key, epoch, stored, life, typed, reserve);
+        let hit = Hit::on(&entry, true);
         if !self.budget.admits(wire_key.len(), charge) {
             departed.keep(self.take(hash, wire_key));
             self.counters.count(Event::Refused);
@@ -239,7 +262,7 @@ impl L1 {
         self.raise_slack(charge);
         // An address, not a clone: `departed` keeps alive what left, so none of it can have been given this address since.
         let inserted = entry.address();
-        self.store.insert_with_lifecycle(hash, entry, &mut departed);
+        self.store.insert_with_lifecycle(Slot(entry), (), &mut departed);
         (self.account(inserted, &departed), hit, departed)
     }
 
@@ -271,9 +294,14 @@ impl L1 {
         self.take(hash, wire_key).is_some()
     }
 
+    /// Drops the value of the key that a hit was on, if there is one still.
+    pub(crate) fn remove_hit(&self, hit: &Hit) -> bool {
+        self.remove(hit.entry.hash(), hit.entry.key())
+    }
+
     /// Drops whatever has this hash: for who knows no more of a key. Returns whether there was something.
     pub(crate) fn forget(&self, hash: KeyHash) -> bool {
-        let Some((_, entry)) = self.store.remove(&hash) else { return false };
+        let Some((Slot(entry), ())) = self.store.remove(&Hashed(hash)) else { return false };
         self.release_slack(&entry);
         self.counters.count(Event::Removed);
         true
@@ -281,11 +309,11 @@ impl L1 {
 
     /// Whether something of this hash is held, dead or alive. Says nothing to the policy.
     pub(crate) fn holds(&self, hash: KeyHash) -> bool {
-        self.store.contains_key(&hash)
+        self.store.contains_key(&Hashed(hash))
     }
 
     fn take(&self, hash: KeyHash, wire_key: &[u8]) -> Option<Entry> {
-        let (_, entry) = self.store.remove_if(&hash, |entry| entry.key() == wire_key)?;
+        let (Slot(entry), ()) = self.store.remove_if(&Named { hash, wire_key }, |()| true)?;
         self.release_slack(&entry);
         self.counters.count(Event::Removed);
         Some(entry)
@@ -296,7 +324,7 @@ impl L1 {
     pub fn clear(&self) {
         // One by one, not by the engine's own `clear`: that frees entries under the shard's lock, and a typed copy's `Drop`
         // is foreign code.
-        for (_, entry) in self.store.drain() {
+        for (Slot(entry), ()) in self.store.drain() {
             self.release_slack(&entry);
             self.counters.count(Event::Removed);
         }

@@ -60,11 +60,11 @@ const STRIPES: usize = 64;
 /// The stripe of threads without a lease.
 const SHARED: usize = STRIPES - 1;
 
-pub(super) struct Counters(Box<[Stripe]>);
+pub(super) struct Counters(Box<[Stripe; STRIPES]>);
 
 impl Counters {
     pub(super) fn new() -> Self {
-        Self((0..STRIPES).map(|_| Stripe::default()).collect())
+        Self(Box::new(std::array::from_fn(|_| Stripe::default())))
     }
 
     #[inline]
@@ -74,14 +74,21 @@ impl Counters {
 
     #[inline]
     pub(super) fn add(&self, event: Event, n: u64) {
-        let stripe = leased_stripe();
-        let counter = &self.0[stripe].0[event as usize];
-        if stripe == SHARED {
-            counter.fetch_add(n, Ordering::Relaxed);
-        } else {
+        let stripe = STRIPE.get();
+        match self.0.get(stripe) {
             // Not a lost update: only the holder of the lease writes here.
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+            Some(Stripe(counters)) if stripe < SHARED => {
+                let counter = &counters[event as usize];
+                counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+            }
+            _ => self.add_without_lease(event, n),
         }
+    }
+
+    /// The first of a thread, and all of a thread that got no lease.
+    #[cold]
+    fn add_without_lease(&self, event: Event, n: u64) {
+        self.0[leased_stripe()].0[event as usize].fetch_add(n, Ordering::Relaxed);
     }
 
     pub(super) fn sum(&self, event: Event) -> u64 {

@@ -80,7 +80,7 @@ impl Subject for Tier {
 
     fn get(&mut self, key: u8, epoch: Epoch) -> Option<Found> {
         let (hash, key) = self.key(key);
-        let hit = self.l1.get(hash, &key, epoch)?;
+        let hit = self.l1.get(hash, key.as_slice(), epoch)?;
         // A typed copy must belong to the bytes it was decoded from.
         if let Some(typed) = hit.typed::<Vec<u8>>() {
             assert_eq!(*typed, hit.stored());
@@ -224,7 +224,7 @@ fn check_tier(ops: &[Op], config: L1Config, hashing: Hashing, misses: Misses) ->
     let stats = tier.l1.stats();
     let gone = stats.replaced + stats.evictions + stats.expired + stats.removed;
     prop_assert_eq!(stats.entries, stats.inserts - gone);
-    let charged: u64 = tier.l1.store.iter().map(|(_, entry)| charge_of(&entry)).sum();
+    let charged: u64 = tier.l1.store.iter().map(|(slot, ())| charge_of(&slot.0)).sum();
     prop_assert_eq!(stats.bytes, charged);
     prop_assert!(stats.bytes <= config.max_bytes && stats.entries <= config.max_entries.unwrap_or(u64::MAX));
     Ok(())
