@@ -74,4 +74,4 @@ macro_rules! kernels {
     };
 }
 
-kernels!(breaker, bulkhead);
+kernels!(breaker, bulkhead, generations);

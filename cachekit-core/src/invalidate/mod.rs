@@ -1,22 +1,26 @@
 //! Who wrote last: what keeps a slow read, load or write from bringing back a value that was overwritten or deleted.
 //!
-//! Three things per stripe of keys. A *generation* counts writes and deletions: whoever fills L1 with something it read
-//! or loaded noted the number before it began, and keeps nothing if the number changed. A *turn* orders the writes of
+//! Three things per stripe of keys. A *generation* counts writes and deletions (`generations.rs`): whoever fills L1 with
+//! something it read or loaded noted the number before it began, and keeps nothing if the number changed. A *turn* orders the writes of
 //! this process to the second tier, so that what stands there last is what L1 was told last. And per stripe of
 //! namespaces an *epoch* with a *gate*: clearing changes the epoch, then waits until the writes under way have landed.
 //! Beside these a stripe may be in *doubt*: a write that nobody waits for any more may land yet.
+//!
+//! What is invalidated by name and not by key is in `tags.rs`; the numbers by which other processes see it, in `epochs.rs`.
 //!
 //! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
 //! alone: two processes that write one key are ordered by the store.
 
 pub(crate) mod epochs;
+mod generations;
 pub(crate) mod tags;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+
+use generations::Generation;
 
 use crate::key::Namespace;
 use crate::l1::{Epoch, KeyHash};
@@ -26,9 +30,7 @@ const NAMESPACE_STRIPES: usize = 256;
 
 #[derive(Default)]
 struct KeyStripe {
-    /// Locked for a few nanoseconds: to count, to look, or to look *and* keep. An atomic would leave a gap between the
-    /// last two, through which an old value slips in after a newer one was reported as stored.
-    generation: StdMutex<u64>,
+    generation: Generation,
     turn: Mutex<()>,
     /// Until when a write of one of its keys may land that was given up; 0: none was.
     doubted_until_ms: AtomicU64,
@@ -94,7 +96,7 @@ impl Writes {
 
     /// What to note before reading or loading.
     pub(crate) fn ticket(&self, slot: NamespaceSlot, hash: KeyHash) -> Ticket {
-        Ticket { generation: *lock(&self.stripe(hash).generation), epoch: self.epoch(slot), vouched: false }
+        Ticket { generation: self.stripe(hash).generation.note(), epoch: self.epoch(slot), vouched: false }
     }
 
     /// Whether nothing was written, deleted or cleared since.
@@ -106,13 +108,12 @@ impl Writes {
     /// Runs `keep` if nothing was written or deleted since, and lets nothing come in between. What it returns is dropped
     /// by the caller, outside the lock.
     pub(crate) fn keep_if_still<T>(&self, hash: KeyHash, ticket: Ticket, keep: impl FnOnce() -> T) -> Option<T> {
-        let generation = lock(&self.stripe(hash).generation);
-        (*generation == ticket.generation).then(keep)
+        self.stripe(hash).generation.keep_if_still(ticket.generation, keep)
     }
 
     /// Makes everything that is on its way for this key too late.
     pub(crate) fn advance(&self, hash: KeyHash) {
-        *lock(&self.stripe(hash).generation) += 1;
+        self.stripe(hash).generation.advance();
     }
 
     /// A write of this key was given up and may land yet. Said before the generation moves on, so that whoever notes the new
@@ -129,10 +130,8 @@ impl Writes {
     /// Ends a write that has landed: makes too late what saw the store before it, and returns what to keep its value under,
     /// unless somebody wrote or told of a change meanwhile.
     pub(crate) fn settle(&self, hash: KeyHash, mine: Ticket) -> Option<Ticket> {
-        let mut generation = lock(&self.stripe(hash).generation);
-        let is_newest = *generation == mine.generation;
-        *generation += 1;
-        is_newest.then_some(Ticket { generation: *generation, ..mine })
+        let generation = self.stripe(hash).generation.settle(mine.generation)?;
+        Some(Ticket { generation, ..mine })
     }
 
     /// The same for a batch: keys that share a stripe are one write.
@@ -191,9 +190,4 @@ impl Writes {
     fn index(&self, hash: KeyHash) -> usize {
         hash.stripe(KEY_STRIPES)
     }
-}
-
-/// Only numbers change under this lock, so a panic leaves nothing half done.
-fn lock(generation: &StdMutex<u64>) -> StdMutexGuard<'_, u64> {
-    generation.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,132 @@
+//! One key with its store and its place in L1, used as `cache.rs` uses them: what must hold, whoever comes first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shuttle::thread;
+
+use super::*;
+
+/// Values are numbers that grow with each write, so that older is smaller.
+#[derive(Default)]
+struct Key {
+    generation: Generation,
+    /// Orders the writes of this process.
+    turn: Mutex<()>,
+    store: Mutex<u64>,
+    l1: Mutex<Option<u64>>,
+    /// The newest value of which a caller was told that it is stored.
+    finished: AtomicU64,
+}
+
+impl Key {
+    fn in_store(&self) -> u64 {
+        *self.store.lock().expect("no property panics with it")
+    }
+
+    /// Puts the next value into the store.
+    fn put(&self) -> u64 {
+        let mut store = self.store.lock().expect("no property panics with it");
+        *store += 1;
+        *store
+    }
+
+    fn in_l1(&self) -> Option<u64> {
+        *self.l1.lock().expect("no property panics with it")
+    }
+
+    fn keep(&self, value: Option<u64>) {
+        *self.l1.lock().expect("no property panics with it") = value;
+    }
+
+    /// A miss in L1 that reads the store and fills L1.
+    fn read(&self) -> u64 {
+        if let Some(value) = self.in_l1() {
+            return value;
+        }
+        let noted = self.generation.note();
+        let value = self.in_store();
+        self.generation.keep_if_still(noted, || self.keep(Some(value)));
+        value
+    }
+
+    /// A write of this process.
+    fn write(&self) {
+        self.generation.advance();
+        let mine = self.generation.note();
+        let value = {
+            let _turn = self.turn.lock().expect("no property panics with it");
+            let value = self.put();
+            let settled = self.generation.settle(mine);
+            let kept = settled.and_then(|settled| self.generation.keep_if_still(settled, || self.keep(Some(value))));
+            if kept.is_none() {
+                self.keep(None);
+            }
+            value
+        };
+        self.finished.fetch_max(value, Ordering::SeqCst);
+    }
+
+    /// A write of another process, and the event that tells of it.
+    fn change(&self) {
+        self.put();
+        self.generation.advance();
+        self.keep(None);
+    }
+}
+
+fn all(key: &Arc<Key>, steps: &[fn(&Key)]) {
+    let threads: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            let (key, step) = (Arc::clone(key), *step);
+            thread::spawn(move || step(&key))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("a property that fails in a thread fails");
+    }
+}
+
+fn read(key: &Key) {
+    key.read();
+}
+
+/// When everybody is done, L1 has nothing or what the store has.
+pub(super) fn l1_ends_with_what_the_store_has() {
+    let key = Arc::new(Key::default());
+    all(&key, &[Key::write, Key::change, read]);
+    assert!(key.in_l1().is_none_or(|value| value == key.in_store()), "L1 and the store differ for good");
+}
+
+/// Whoever looks after a write was reported as stored sees it, or something newer.
+pub(super) fn no_look_goes_back_behind_a_finished_write() {
+    let key = Arc::new(Key::default());
+    let look = |key: &Key| {
+        for _ in 0..2 {
+            let finished = key.finished.load(Ordering::SeqCst);
+            assert!(key.read() >= finished, "an older value came back");
+        }
+    };
+    all(&key, &[Key::write, look, look]);
+    look(&key);
+}
+
+/// Once a change by another process was told, L1 has nothing older.
+pub(super) fn nothing_older_is_kept_after_a_change_was_told() {
+    let key = Arc::new(Key::default());
+    all(&key, &[Key::change, read, read]);
+    assert!(key.in_l1().is_none_or(|value| value == key.in_store()), "what was told is still there");
+}
+
+/// An epoch is an entry: a slow read of the older one never undoes a newer one, for whoever asks L1 afterwards.
+pub(super) fn an_epoch_that_was_renewed_stays_so() {
+    let key = Arc::new(Key::default());
+    let invalidate = |key: &Key| {
+        let before = key.in_store();
+        key.write();
+        assert!(key.read() > before, "the older epoch is in force again");
+    };
+    all(&key, &[invalidate, read, read]);
+    assert!(key.read() > 0);
+}
