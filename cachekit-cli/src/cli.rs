@@ -101,8 +101,12 @@ pub(crate) enum Command {
         #[arg(long, short = '0')]
         null: bool,
     },
-    /// Remove every entry of the namespace. Asks first; where there is no terminal to ask, --yes is needed.
+    /// Remove every entry of the namespace. Asks first; where there is no terminal to ask, --yes is needed. With --tag only
+    /// what was stored under one of these tags, without asking.
     Clear {
+        /// Invalidate what was stored under this tag. May be given several times.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<OsString>,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
@@ -177,6 +181,9 @@ pub(crate) struct SetArgs {
     pub(crate) value: OsString,
     #[command(flatten)]
     pub(crate) life: LifeArgs,
+    /// File it under this tag, for `clear --tag`. May be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<OsString>,
 }
 
 /// Without either option: the life that the configuration sets.

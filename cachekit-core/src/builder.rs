@@ -42,6 +42,9 @@ pub const DEFAULT_L1_TTL_CAP: Duration = Duration::from_secs(30);
 
 /// How long the second tier keeps the epoch of a tag: the longest life that every store of ours takes as it is.
 pub const DEFAULT_EPOCH_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What it may be set to.
+pub(crate) const EPOCH_TTL: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(315_576_000);
 /// Room for epochs where L1 is off otherwise: a write must not ask for the epoch of its namespace each time.
 const EPOCH_BYTES: u64 = 1 << 20;
 
@@ -275,10 +278,10 @@ impl CacheBuilder {
     }
 
     /// How long the second tier keeps the epoch of a tag from when it was made (30 days). What carries the tag is a miss
-    /// afterwards, whatever its own life. The bound on what tags that nobody uses any more leave behind.
+    /// afterwards, whatever its own life. From a second to ten years; what is outside is the nearer of the two. The bound on what tags that nobody uses any more leave behind.
     #[must_use]
     pub fn epoch_ttl(mut self, ttl: Duration) -> Self {
-        self.epoch_ttl = ttl;
+        self.epoch_ttl = ttl.clamp(*EPOCH_TTL.start(), *EPOCH_TTL.end());
         self
     }
 
@@ -334,7 +337,7 @@ impl CacheBuilder {
     /// [`Error::FillLocks`], [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
-        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) || self.epoch_ttl.is_zero() {
+        if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Error::ZeroTtl);
         }
         if self.deadline.is_some_and(|deadline| deadline.is_zero()) {

@@ -270,6 +270,24 @@ impl WireKey {
         Self { bytes, prefix_len: Some(RESERVED.len()) }
     }
 
+    /// The wire key that an entry of ours says it has. `None` if nobody could have given it one like that.
+    pub fn parse(wire_key: &[u8]) -> Option<Self> {
+        let (begins, is_reserved) = match wire_key.strip_prefix(RESERVED) {
+            Some(_) => (RESERVED.len(), true),
+            None => (wire_key.starts_with(PREFIX).then_some(PREFIX.len())?, false),
+        };
+        let colon = wire_key[begins..].iter().position(|byte| *byte == b':');
+        let prefix_len = match colon {
+            Some(colon) if !is_reserved || epoch_of(wire_key).is_some() => begins + colon + 1,
+            _ if is_reserved => begins,
+            _ => return None,
+        };
+        let named = begins == prefix_len
+            || std::str::from_utf8(&wire_key[begins..prefix_len - 1]).is_ok_and(|name| Namespace::new(name).is_ok());
+        (named && wire_key.len() > prefix_len)
+            .then(|| Self { bytes: SmallVec::from_slice(wire_key), prefix_len: Some(prefix_len) })
+    }
+
     /// The whole wire key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -395,6 +413,29 @@ mod tests {
         assert!(key.is(b"ck:n:key"));
         for other in [&b""[..], b"ck:n", b"ck:n:", b"ck:n:ke", b"ck:n:keyy", b"ck:m:key", b"key"] {
             assert!(!key.is(other));
+        }
+    }
+
+    #[test]
+    fn a_wire_key_that_was_read_back_is_named_as_the_one_that_was_made() {
+        let users = namespace("users");
+        let long = [b'x'; 300];
+        let made = [
+            users.wire(b"42").unwrap(),
+            users.wire(&long).unwrap(),
+            users.wire(b"#42").unwrap(),
+            users.wire(b":x").unwrap(),
+            users.own_epoch(),
+            users.tag_epoch(b"t"),
+            users.tag_epoch(&[0; 200]),
+            WireKey::reserved("dictionary:12345678"),
+        ];
+        for wire in made {
+            let read = WireKey::parse(wire.as_bytes()).unwrap();
+            assert_eq!(read.for_store(&MEMCACHED).unwrap(), wire.for_store(&MEMCACHED).unwrap(), "{wire:?}");
+        }
+        for wire in [&b""[..], b"ck", b"ck:", b"ck:x", b"ck:x:", b"ck:a b:k", b"python:k", b"ck::"] {
+            assert!(WireKey::parse(wire).is_none());
         }
     }
 

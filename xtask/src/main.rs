@@ -25,7 +25,8 @@ cargo xtask <task>
   chaos             the long faults on real servers, with figures (--quick, --json, --seed N, --list, names)
   plugins           release builds of our plugins, and where they are
   header            writes cachekit-abi/include/cachekit_plugin.h anew
-  bench <name>      crossing, file, l1, l2 or stall, side by side with its peers (more arguments are passed on)";
+  bench <name>      crossing, file, l1, l2 or stall, side by side with its peers (more arguments are passed on);
+                    coherence: how soon a write in one process evicts L1 in another";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -88,7 +88,8 @@ pub(super) fn set(args: &SetArgs, session: &Session) -> Result<Outcome, Failure>
         session.output.warn(&format!("the value is stored without the dictionary: {error}"));
     }
     let cache = cache.blocking();
-    cache.set_bytes(args.key.as_bytes(), &value, options(&args.life))?;
+    let options = options(&args.life).with_tags(args.tags.iter().map(|tag| tag.as_bytes()));
+    cache.set_bytes(args.key.as_bytes(), &value, options)?;
     cache.close()?;
     session
         .output

@@ -1,6 +1,6 @@
 //! All entries at once: keys, clear, stats, health.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 
@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use crate::exit::{Class, Failure, Outcome};
 use crate::glob::Glob;
-use crate::output::{Output, escaped, hex};
+use crate::output::{Output, as_text, escaped, hex};
 use crate::session::Session;
 
 /// Calls `visit` with each page of keys and returns how many entries were not this cache's.
@@ -102,7 +102,24 @@ pub(super) fn clear(yes: bool, session: &Session) -> Result<Outcome, Failure> {
         let cleared = cleared?;
         output.only_json(|| json!({ "namespace": namespace, "cleared": cleared }))?;
         if !output.is_json() {
-            output.note(&format!("{cleared} entries removed"));
+            output.note(&match cache.clears_by_epoch() {
+                true => "every entry is out of force".to_owned(),
+                false => format!("{cleared} entries removed"),
+            });
+        }
+        Ok(Outcome::Done)
+    })
+}
+
+/// Makes what carries one of the tags a miss, for everybody who shares the store.
+pub(super) fn clear_tags(tags: &[OsString], session: &Session) -> Result<Outcome, Failure> {
+    let tags: Vec<&[u8]> = tags.iter().map(|tag| tag.as_bytes()).collect();
+    session.with_cache(|cache| {
+        cache.blocking().invalidate_tags(&tags)?;
+        let names: Vec<_> = tags.iter().map(|tag| as_text(tag)).collect();
+        session.output.only_json(|| json!({ "namespace": cache.namespace_name(), "invalidated": names }))?;
+        if !session.output.is_json() {
+            session.output.note(&format!("{} tags invalidated", names.len()));
         }
         Ok(Outcome::Done)
     })

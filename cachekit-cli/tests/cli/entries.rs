@@ -127,6 +127,25 @@ fn keys_takes_a_pattern_and_stays_in_its_namespace() {
 }
 
 #[test]
+fn what_was_stored_under_a_tag_is_cleared_by_it() {
+    let home = Home::new();
+    home.run(["set", "a", "1", "--tag", "team:7", "--tag", "all"]).expect(0);
+    home.run(["set", "b", "2", "--tag", "all", "--namespace", "other"]).expect(0);
+    home.run(["set", "c", "3"]).expect(0);
+    assert_eq!(home.run(["inspect", "a", "--json"]).expect(0).json()["tags"], json!(["team:7", "all"]));
+    let cleared = home.run(["clear", "--tag", "team:7", "--tag", "nobody", "--json"]).expect(0).json();
+    assert_eq!(cleared, json!({"namespace": "default", "invalidated": ["team:7", "nobody"]}));
+    home.run(["get", "a"]).expect(1);
+    home.run(["get", "b", "--namespace", "other"]).expect(0);
+    home.run(["get", "c"]).expect(0);
+    home.run(["set", "a", "4", "--tag", "team:7"]).expect(0);
+    assert_eq!(home.run(["get", "a"]).expect(0).out, b"4");
+    assert_eq!(home.run(["keys"]).expect(0).out(), "a\nc\n", "epochs are no keys");
+    assert!(home.run(["set", "k", "v", "--tag", ""]).expect(2).err.contains("tag"));
+    assert!(home.run(["clear", "--tag", &"x".repeat(257)]).expect(2).err.contains("257"));
+}
+
+#[test]
 fn clear_wants_a_yes_and_empties_one_namespace() {
     let home = Home::new();
     home.run(["set", "k", "v"]).expect(0);

@@ -231,6 +231,11 @@ impl Cache {
         }
     }
 
+    /// Whether [`Cache::clear`] makes entries misses without removing them.
+    pub fn clears_by_epoch(&self) -> bool {
+        self.engine.settings.namespace_epochs
+    }
+
     async fn clear_tier(&self, tier: &Tier) -> Result<u64, Error> {
         let cleared = match tier.clear(self.namespace.prefix(), self.deadline()).await {
             // A store that looks through everything it has may need longer than one operation is given, each time anew.

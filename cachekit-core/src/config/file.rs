@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::dictionary;
 use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
+use crate::builder::{EPOCH_TTL, NamespaceEpochs};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
 use crate::guard::fill_lock::FillLocks;
 
@@ -47,6 +48,8 @@ struct Fields {
     #[serde(default)]
     l1: L1,
     #[serde(default)]
+    invalidation: Invalidation,
+    #[serde(default)]
     compression: CompressionFields,
     #[serde(default)]
     encryption: Encryption,
@@ -73,6 +76,13 @@ struct FillLockFields {
     hold: Field<String>,
     patience: Field<String>,
     fence: Field<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invalidation {
+    namespace_epochs: Field<String>,
+    epoch_ttl: Field<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -164,6 +174,7 @@ impl File {
         })?;
         self.take(&fields.l1.ttl_cap, &mut config.l1_ttl_cap, "l1.ttl_cap", |text| duration(text))?;
         self.take(&fields.l1.coherence, &mut config.l1_coherence, "l1.coherence", |coherence| Ok(*coherence))?;
+        self.invalidation(config)?;
         self.compression(config)?;
         self.encryption(config)?;
         self.take(&fields.plugins.dirs, &mut config.plugin_dirs, "plugins.dirs", |dirs| {
@@ -194,6 +205,21 @@ impl File {
             }
         })?;
         self.take(&fields.fence, &mut config.fill_locks_fence, "fill_locks.fence", |fence| Ok(*fence))
+    }
+
+    fn invalidation(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let fields = &self.fields.invalidation;
+        let field = "invalidation.namespace_epochs";
+        self.take(&fields.namespace_epochs, &mut config.namespace_epochs, field, |when| match &**when {
+            "auto" => Ok(NamespaceEpochs::Auto),
+            "on" => Ok(NamespaceEpochs::On),
+            "off" => Ok(NamespaceEpochs::Off),
+            other => Err(format!("{other:?} is none of auto, on, off")),
+        })?;
+        self.take(&fields.epoch_ttl, &mut config.epoch_ttl, "invalidation.epoch_ttl", |text| match duration(text)? {
+            ttl if EPOCH_TTL.contains(&ttl) => Ok(ttl),
+            _ => Err(format!("{text:?} is outside 1s to 10years")),
+        })
     }
 
     fn compression(&self, config: &mut Config) -> Result<(), ConfigError> {

@@ -35,7 +35,7 @@ pub use show::Shown;
 pub use url::BackendUrl;
 pub use variables::{KNOWN_VARIABLES, REDIS as REDIS_SCHEMES, Variable};
 
-use crate::builder::{self, CacheBuilder};
+use crate::builder::{self, CacheBuilder, NamespaceEpochs};
 use crate::cache::Cache;
 use crate::codec::{Compression, DEFAULT_MAX_VALUE, Serializer};
 use crate::guard::fill_lock::FillLocks;
@@ -187,6 +187,10 @@ pub struct Config {
     pub l1_ttl_cap: Setting<Duration>,
     /// Whether what others write evicts from L1 at once, where the store can tell.
     pub l1_coherence: Setting<bool>,
+    /// When entries carry the epoch of their namespace.
+    pub namespace_epochs: Setting<NamespaceEpochs>,
+    /// How long the second tier keeps the epoch of a tag.
+    pub epoch_ttl: Setting<Duration>,
     /// The second tier; `None`: nothing chose one.
     pub tier: Setting<Option<TierChoice>>,
     /// Where options of the second tier came from, unless from where the tier itself did.
@@ -233,6 +237,8 @@ impl Default for Config {
             l1_max_entries: Setting::default_to(None),
             l1_ttl_cap: Setting::default_to(builder::DEFAULT_L1_TTL_CAP),
             l1_coherence: Setting::default_to(true),
+            namespace_epochs: Setting::default_to(NamespaceEpochs::default()),
+            epoch_ttl: Setting::default_to(builder::DEFAULT_EPOCH_TTL),
             tier: Setting::default_to(None),
             tier_options: BTreeMap::new(),
             master_key: Setting::default_to(None),
@@ -425,6 +431,8 @@ impl Config {
             .max_value(self.max_value.value)
             .l1_ttl_cap(self.l1_ttl_cap.value)
             .coherence(self.l1_coherence.value)
+            .namespace_epochs(self.namespace_epochs.value)
+            .epoch_ttl(self.epoch_ttl.value)
             .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
         if let Some(file) = &self.dictionary.value {
             builder = builder.dictionary(Arc::clone(&file.dictionary));

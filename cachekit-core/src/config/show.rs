@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::{Config, LibraryChoice, Setting, Source, TierChoice};
+use crate::builder::NamespaceEpochs;
 use crate::codec::{Compression, Serializer};
 
 /// A value and where it came from.
@@ -69,6 +70,15 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
         ("l1.max_entries", shown(&config.l1_max_entries, |entries| json!(entries))),
         ("l1.ttl_cap", shown(&config.l1_ttl_cap, duration)),
         ("l1.coherence", shown(&config.l1_coherence, |coherence| json!(coherence))),
+        (
+            "invalidation.namespace_epochs",
+            shown(&config.namespace_epochs, |when| match when {
+                NamespaceEpochs::Auto => json!("auto"),
+                NamespaceEpochs::On => json!("on"),
+                NamespaceEpochs::Off => json!("off"),
+            }),
+        ),
+        ("invalidation.epoch_ttl", shown(&config.epoch_ttl, duration)),
         // That there is a key, and nothing more.
         ("encryption.master_key", shown(&config.master_key, |key| json!(if key.is_some() { HIDDEN } else { "none" }))),
         (

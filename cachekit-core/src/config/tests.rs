@@ -69,6 +69,10 @@ max_bytes = 1000000
 max_entries = 500
 ttl_cap = "5s"
 
+[invalidation]
+namespace_epochs = "on"
+epoch_ttl = "7d"
+
 [compression]
 algorithm = "zstd"
 level = 7
@@ -96,6 +100,8 @@ fn every_field_of_the_file_arrives_with_its_line() {
     assert_eq!(config.max_value.value, 1 << 20);
     assert_eq!((config.l1_max_bytes.value, config.l1_max_entries.value), (1_000_000, Some(500)));
     assert_eq!(config.l1_ttl_cap.value, Duration::from_secs(5));
+    assert_eq!(config.namespace_epochs.value, crate::builder::NamespaceEpochs::On);
+    assert_eq!(config.epoch_ttl.value, Duration::from_secs(7 * 24 * 3600));
     let (hold, patience) = (config.fill_locks_hold.value.as_secs(), config.fill_locks_patience.value.as_secs());
     assert_eq!((hold, patience), (20, 30));
     assert!(config.fill_locks_enabled.value && !config.fill_locks_fence.value);
@@ -108,6 +114,19 @@ fn every_field_of_the_file_arrives_with_its_line() {
     for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 15)] {
         assert!(matches!(source, Source::File { line: found, .. } if *found == line), "{source}");
     }
+}
+
+#[test]
+fn what_invalidation_cannot_use_is_refused_with_its_forms() {
+    for (line, expected) in [
+        ("invalidation.namespace_epochs = \"always\"", "none of auto, on, off"),
+        ("invalidation.epoch_ttl = \"0s\"", "1s to 10years"),
+        ("invalidation.epoch_ttl = \"11years\"", "1s to 10years"),
+    ] {
+        let text = words(from_toml(&format!("{line}\n")));
+        assert!(text.contains("invalidation.") && text.contains(expected) && text.contains(":1"), "{text}");
+    }
+    assert!(words(from_toml("invalidation.epoch = \"1s\"\n")).contains("epoch"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod harness;
+pub mod invalidation;
 pub mod stores;
 pub mod values;
 

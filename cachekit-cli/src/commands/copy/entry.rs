@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use cachekit::codec::Envelope;
-use cachekit::key::Namespace;
+use cachekit::key::{Namespace, WireKey};
 use cachekit_plugin::{Limits, Ttl};
 
 use super::tally::Reason;
@@ -110,12 +110,7 @@ impl Write {
 /// What a store with these limits calls a wire key. Keys of ours are shortened as the engine shortens them; others are
 /// taken as they are or not at all.
 fn name(wire: &[u8], ours: bool, limits: &Limits) -> Option<Vec<u8>> {
-    let shortened = || {
-        let end = wire.strip_prefix(b"ck:")?.iter().position(|byte| *byte == b':')?;
-        let (namespace, key) = (std::str::from_utf8(&wire[3..3 + end]).ok()?, &wire[4 + end..]);
-        let wire = Namespace::new(namespace).ok()?.wire(key).ok()?;
-        wire.for_store(limits).ok().map(|key| key.into_owned())
-    };
+    let shortened = || WireKey::parse(wire)?.for_store(limits).ok().map(|key| key.into_owned());
     match ours.then(shortened).flatten() {
         Some(name) => Some(name),
         None => limits.takes_key(wire).then(|| wire.to_vec()),
