@@ -62,6 +62,8 @@ const REFUSED: &[Same] = &[
     Same("secure_auto_serializer", &[], "preset = \"secure\"\nserializer = \"auto\"", "secure"),
     Same("secure_integrity_off", &[], "preset = \"secure\"\nintegrity_checking = false", "integrity_checking"),
     Same("secure_both_tenant_modes", &[], "preset = \"secure\"\nsingle_tenant_mode = true", "single_tenant_mode"),
+    Same("cb_half_open_lt_success", &[], "breaker = { probes = 2, successes = 3 }", "at least successes"),
+    Same("bp_0", &[], "bulkhead = { in_flight = 0 }", "from 1 to 1000000"),
     Same("local_ttl_0", &[], r#"ttl = "0s""#, "zero"),
     Same("unknown_preset_kwarg", &[], "preset = \"production\"\nfoo = 1", "unknown field `foo`"),
 ];
@@ -71,8 +73,6 @@ const NO_SUCH_NOTION: &[&str] = &[
     "ttl_refresh_threshold_1.1",
     "l1_ratio_0",
     "stale_ttl_needs_swr_backend",
-    "cb_half_open_lt_success",
-    "bp_0",
     "interop_without_namespace",
     "interop_with_key_fn",
     "interop_l1_only",

@@ -5,8 +5,8 @@ use std::io::{BufRead, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 
 use bytes::Bytes;
-use cachekit::Cache;
 use cachekit::blocking::BlockingCache;
+use cachekit::{BreakerState, Cache, GuardHealth};
 use cachekit_plugin::{Backend, Enumerates, KeyBytes, Limits};
 use serde_json::{Value as Json, json};
 
@@ -131,7 +131,8 @@ pub(super) fn stats(session: &Session) -> Result<Outcome, Failure> {
     session.with_cache(|cache| {
         let blocking = cache.blocking();
         let Some(tier) = cache.tier() else { return Ok(Outcome::No) };
-        let health = blocking.health().tier.transpose()?.unwrap_or_default();
+        let whole = blocking.health();
+        let health = whole.tier.transpose()?.unwrap_or_default();
         let limits = *tier.limits();
         let lists = tier.backend().scan().is_some() && limits.enumerates != Enumerates::No;
         let mut counted = None;
@@ -153,6 +154,7 @@ pub(super) fn stats(session: &Session) -> Result<Outcome, Failure> {
             "backend": { "type": health.backend_type, "latency_ms": health.latency_ms, "details": health.details },
             "limits": limits_document(&limits),
             "powers": powers(&**tier.backend()),
+            "guards": guards(whole.breaker, &whole.guards),
         });
         if output.is_json() {
             output.document(&document)?;
@@ -160,6 +162,17 @@ pub(super) fn stats(session: &Session) -> Result<Outcome, Failure> {
             output.bytes(table(&document).as_bytes())?;
         }
         Ok(Outcome::Done)
+    })
+}
+
+/// What stands before the store, and what it is doing; `null` for what does not stand there.
+fn guards(breaker: Option<BreakerState>, guards: &GuardHealth) -> Json {
+    let of = |(now, most): (u32, u32)| json!({ "now": now, "most": most });
+    json!({
+        "breaker": breaker.map(BreakerState::as_str),
+        "in_flight": guards.in_flight.map(of),
+        "queued": guards.queued.map(of),
+        "adaptive_timeout_ms": guards.adaptive_timeout.map(|limit| limit.as_millis() as u64),
     })
 }
 
@@ -218,11 +231,16 @@ pub(super) fn health(session: &Session) -> Result<Outcome, Failure> {
 
 /// Asks for a sign of life and shows it.
 pub(super) fn ask(cache: &Cache, output: Output) -> Result<Outcome, Failure> {
-    match cache.blocking().health().tier {
+    let whole = cache.blocking().health();
+    match whole.tier {
         Some(Ok(health)) => {
             let state = if health.healthy { "healthy" } else { "not healthy" };
-            output
-                .either(|| json!(health), &format!("{}: {state}, {:.3} ms", health.backend_type, health.latency_ms))?;
+            let document = || {
+                let mut document = json!(health);
+                document["guards"] = guards(whole.breaker, &whole.guards);
+                document
+            };
+            output.either(document, &format!("{}: {state}, {:.3} ms", health.backend_type, health.latency_ms))?;
             Ok(if health.healthy { Outcome::Done } else { Outcome::Bad(Class::Unavailable) })
         }
         Some(Err(error)) => {

@@ -178,7 +178,9 @@ fn stats_count_what_is_there() {
 fn health_says_whether_the_store_answers() {
     let home = Home::new();
     assert!(home.run(["health"]).expect(0).out().starts_with("file: healthy"));
-    assert_eq!(home.run(["health", "--json"]).expect(0).json()["healthy"], true);
+    let health = home.run(["health", "--json"]).expect(0).json();
+    assert_eq!(health["healthy"], true);
+    assert_eq!((&health["guards"]["breaker"], &health["guards"]["in_flight"]["most"]), (&"closed".into(), &100.into()));
 }
 
 #[test]

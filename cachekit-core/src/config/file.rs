@@ -13,6 +13,7 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::dictionary;
+use super::guards::Toggle;
 use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
 use crate::builder::{EPOCH_TTL, NamespaceEpochs};
@@ -40,7 +41,10 @@ struct Fields {
     ttl: Field<String>,
     deadline: Field<String>,
     strict: Field<bool>,
-    breaker: Field<bool>,
+    bulkhead: Field<Toggle>,
+    breaker: Field<Toggle>,
+    retry: Field<Toggle>,
+    adaptive_timeout: Field<Toggle>,
     #[serde(default)]
     fill_locks: FillLockFields,
     serializer: Field<String>,
@@ -158,7 +162,7 @@ impl File {
         self.take(&fields.ttl, &mut config.ttl, "ttl", |text| duration(text).map(Some))?;
         self.take(&fields.deadline, &mut config.deadline, "deadline", |text| duration(text).map(Some))?;
         self.take(&fields.strict, &mut config.strict, "strict", |strict| Ok(*strict))?;
-        self.take(&fields.breaker, &mut config.breaker, "breaker", |breaker| Ok(*breaker))?;
+        self.guards(config)?;
         self.fill_locks(config)?;
         self.take(&fields.serializer, &mut config.serializer, "serializer", |name| match &**name {
             "msgpack" => Ok(Serializer::MessagePack),
@@ -189,6 +193,21 @@ impl File {
         })?;
         self.take(&fields.plugins.allow_abort, &mut config.plugin_allow_abort, "plugins.allow_abort", |yes| Ok(*yes))?;
         self.tier(config)
+    }
+
+    fn guards(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let fields = &self.fields;
+        let guards = [
+            ("bulkhead", &fields.bulkhead),
+            ("breaker", &fields.breaker),
+            ("retry", &fields.retry),
+            ("adaptive_timeout", &fields.adaptive_timeout),
+        ];
+        for (guard, field) in guards {
+            let Some(field) = field else { continue };
+            field.get_ref().apply(guard, config, self.at(field), |value| self.at(value))?;
+        }
+        Ok(())
     }
 
     fn fill_locks(&self, config: &mut Config) -> Result<(), ConfigError> {

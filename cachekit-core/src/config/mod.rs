@@ -9,6 +9,7 @@ mod dictionary;
 mod env;
 mod error;
 mod file;
+mod guards;
 mod keys;
 mod preset;
 mod secret;
@@ -30,6 +31,7 @@ use serde_json::{Map, Value as Json};
 pub use dictionary::DictionaryFile;
 pub use env::{Environment, Warning};
 pub use error::ConfigError;
+pub use guards::GuardNumbers;
 pub use secret::EngineServices;
 pub use show::Shown;
 pub use url::BackendUrl;
@@ -161,6 +163,14 @@ pub struct Config {
     pub strict: Setting<bool>,
     /// Whether a circuit breaker stands before the second tier.
     pub breaker: Setting<bool>,
+    /// Whether the calls in flight to the second tier are bounded.
+    pub bulkhead: Setting<bool>,
+    /// Whether failed calls to the second tier are tried again.
+    pub retry: Setting<bool>,
+    /// Whether reads that take much longer than others are given up, to be tried again.
+    pub adaptive_timeout: Setting<bool>,
+    /// The numbers of these.
+    pub guards: GuardNumbers,
     /// Whether processes that miss the same key agree on who loads it.
     pub fill_locks_enabled: Setting<bool>,
     /// How long they wait for a holder that is never heard of again.
@@ -224,6 +234,10 @@ impl Default for Config {
             deadline: Setting::default_to(None),
             strict: Setting::default_to(false),
             breaker: Setting::default_to(true),
+            bulkhead: Setting::default_to(true),
+            retry: Setting::default_to(true),
+            adaptive_timeout: Setting::default_to(true),
+            guards: GuardNumbers::default(),
             fill_locks_enabled: Setting::default_to(true),
             fill_locks_hold: Setting::default_to(FillLocks::default().hold),
             fill_locks_patience: Setting::default_to(FillLocks::default().patience),
@@ -363,6 +377,7 @@ impl Config {
             let reason = format!("a dictionary is zstd's, and compression is set to something else ({compression})");
             return Err(ConfigError::value("compression.dictionary", self.dictionary.source.clone(), reason));
         }
+        self.guards.check()?;
         self.check_keys()?;
         self.check_api_key()
     }
@@ -443,9 +458,7 @@ impl Config {
         if let Some(deadline) = self.deadline.value {
             builder = builder.deadline(deadline);
         }
-        if !self.breaker.value {
-            builder = builder.without_breaker();
-        }
+        builder = self.guards_into(builder);
         builder = if self.fill_locks_enabled.value {
             let locks = FillLocks::default().with_hold(self.fill_locks_hold.value);
             let locks = locks.with_patience(self.fill_locks_patience.value).with_fence(self.fill_locks_fence.value);

@@ -14,6 +14,7 @@ struct Preset {
     name: &'static str,
     ttl: Duration,
     deadline: Duration,
+    /// The breaker, and with it retries and the adaptive timeout: the family's column "reliability".
     breaker: bool,
     /// Whether what others write evicts from L1: the family's column "invalidation". Where there are such others, loads are
     /// agreed on with them as well.
@@ -52,6 +53,10 @@ pub(super) fn apply(config: &mut Config, name: &str, from: Source) -> Result<(),
     config.ttl.set(Some(preset.ttl), source());
     config.deadline.set(Some(preset.deadline), source());
     config.breaker.set(preset.breaker, source());
+    config.retry.set(preset.breaker, source());
+    config.adaptive_timeout.set(preset.breaker, source());
+    // The family's column "backpressure": on but in tests, which want to see every call arrive.
+    config.bulkhead.set(preset.name != "test", source());
     config.l1_coherence.set(preset.coherence, source());
     config.fill_locks_enabled.set(preset.coherence, source());
     Ok(())

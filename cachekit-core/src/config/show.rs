@@ -33,7 +33,6 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
             "deadline",
             shown(&config.deadline, |deadline| deadline.as_ref().map_or(json!("as the store suggests"), duration)),
         ),
-        ("breaker", shown(&config.breaker, |breaker| json!(breaker))),
         ("fill_locks.enabled", shown(&config.fill_locks_enabled, |enabled| json!(enabled))),
         ("fill_locks.hold", shown(&config.fill_locks_hold, duration)),
         ("fill_locks.patience", shown(&config.fill_locks_patience, duration)),
@@ -94,6 +93,7 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
     ]);
     let mut settings: BTreeMap<String, Shown> =
         settings.into_iter().map(|(name, shown)| (name.to_owned(), shown)).collect();
+    settings.extend(config.show_guards());
     settings.extend(config.tier.value.as_ref().into_iter().flat_map(|tier| options(config, tier)));
     settings
 }

@@ -59,6 +59,7 @@ ttl = "10m"
 deadline = "300ms"
 strict = true
 breaker = false
+retry = { tries = 4, pause = "5ms", pause_max = "50ms", budget_percent = 20 }
 serializer = "json"
 max_value = "1MiB"
 fill_locks = { enabled = true, hold = "20s", patience = "30s", fence = false }
@@ -95,6 +96,8 @@ fn every_field_of_the_file_arrives_with_its_line() {
     assert_eq!(config.namespace.value, "app");
     assert_eq!(config.ttl.value, Some(Duration::from_secs(600)));
     assert_eq!(config.deadline.value, Some(Duration::from_millis(300)));
+    assert!(config.retry.value && config.bulkhead.value);
+    assert_eq!((config.guards.retry.tries, config.guards.retry.pause_max), (4, Duration::from_millis(50)));
     assert!(!config.breaker.value && config.strict.value && config.plugin_allow_abort.value);
     assert_eq!(config.serializer.value, Serializer::Json);
     assert_eq!(config.max_value.value, 1 << 20);
@@ -111,7 +114,7 @@ fn every_field_of_the_file_arrives_with_its_line() {
     let Some(TierChoice::Builtin { scheme, options }) = config.tier.value else { panic!() };
     assert_eq!(scheme, "file");
     assert_eq!(json!(options), json!({"dir": "/var/cache/app", "durability": "file", "max_size_mb": 10}));
-    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 15)] {
+    for (source, line) in [(&config.namespace.source, 2), (&config.ttl.source, 3), (&config.l1_ttl_cap.source, 16)] {
         assert!(matches!(source, Source::File { line: found, .. } if *found == line), "{source}");
     }
 }
@@ -141,6 +144,58 @@ fn fill_locks_out_of_range_are_refused_with_the_range() {
         assert!(text.contains("fill_locks.") && text.contains(expected) && text.contains(":1"), "{text}");
     }
     assert!(words(from_toml("fill_locks.hald = \"1s\"\n")).contains("hald"));
+}
+
+#[test]
+fn numbers_of_guards_that_cannot_work_are_refused_with_field_line_and_accepted_form() {
+    for (toml, field, accepted) in [
+        ("bulkhead = { in_flight = 0 }", "bulkhead.in_flight", "from 1 to 1000000"),
+        ("bulkhead = { in_flight = 4294967295 }", "bulkhead.in_flight", "from 1 to 1000000"),
+        ("bulkhead = { in_flight = -1 }", "bulkhead.in_flight", "no whole number from 0"),
+        ("bulkhead = { in_flight = 99999999999 }", "bulkhead.in_flight", "no whole number from 0"),
+        ("bulkhead = { queued = 1.5 }", "bulkhead.queued", "no whole number from 0"),
+        ("bulkhead = { queued = nan }", "bulkhead.queued", "must be a whole number"),
+        ("bulkhead = { queued = \"many\" }", "bulkhead.queued", "must be a whole number"),
+        ("bulkhead = { wait = \"0s\" }", "bulkhead.wait", "longer than zero"),
+        ("bulkhead = { wait = 5 }", "bulkhead.wait", "must be a duration in quotes"),
+        ("bulkhead = { wait = \"NaN\" }", "bulkhead.wait", "no duration such as"),
+        ("bulkhead = { wait = \"-1s\" }", "bulkhead.wait", "no duration such as"),
+        ("breaker = { failures = 0 }", "breaker.failures", "from 1 to 10000"),
+        ("breaker = { probes = 2 }", "breaker.probes", "at least successes"),
+        ("breaker = { successes = 4 }", "breaker.probes", "at least successes"),
+        ("breaker = { open = \"0s\" }", "breaker.open", "not longer than open_max"),
+        ("breaker = { open_max = \"1ms\" }", "breaker.open", "not longer than open_max"),
+        ("breaker = { window = \"0s\" }", "breaker.window", "at least 1 ms"),
+        ("breaker = { enabled = \"yes\" }", "breaker.enabled", "true or false"),
+        ("retry = { tries = 1 }", "retry.tries", "from 2 to 10"),
+        ("retry = { tries = 1000000 }", "retry.tries", "from 2 to 10"),
+        ("retry = { budget_percent = 101 }", "retry.budget_percent", "from 1 to 100"),
+        ("retry = { pause = \"0ms\" }", "retry.pause", "longer than zero"),
+        ("retry = { pauze = \"1ms\" }", "retry.pauze", "there are enabled, tries, pause, pause_max, budget_percent"),
+        ("adaptive_timeout = { min = \"1ms\" }", "adaptive_timeout.min", "at least 20 ms"),
+        ("adaptive_timeout = { factor = 1 }", "adaptive_timeout.factor", "from 2 to 100"),
+        ("adaptive_timeout = { enabled = false, factor = 1 }", "adaptive_timeout.factor", "from 2 to 100"),
+    ] {
+        let text = words(from_toml(&format!("namespace = \"n\"\n{toml}\n")));
+        assert!(text.contains(field) && text.contains(":2)") && text.contains(accepted), "{toml}: {text}");
+    }
+    let text = words(from_toml("bulkhead = 7\n"));
+    assert!(text.contains("bulkhead") && text.contains("line 1") && text.contains("true, false, or a table"), "{text}");
+    assert!(words(from_toml("bulkheads = true\n")).contains("unknown field `bulkheads`"));
+}
+
+#[test]
+fn a_guard_is_a_word_or_a_table_and_shows_where_it_came_from() {
+    let shown = from_toml("retry = false\n[breaker]\nfailures = 9\nopen_max = \"1m\"\n[bulkhead]\nenabled = false\n");
+    let shown = shown.unwrap().show();
+    let value = |name: &str| (shown[name].value.clone(), shown[name].source.rsplit(':').next().unwrap().to_owned());
+    assert_eq!(value("retry"), (json!(false), "1".into()));
+    assert_eq!(value("breaker"), (json!(true), "2".into()));
+    assert_eq!(value("breaker.failures"), (json!(9), "3".into()));
+    assert_eq!(value("breaker.open_max"), (json!("1m"), "4".into()));
+    assert_eq!(value("bulkhead"), (json!(false), "6".into()));
+    assert_eq!(value("bulkhead.in_flight"), (json!(100), "default".into()));
+    assert_eq!(value("adaptive_timeout.min"), (json!("50ms"), "default".into()));
 }
 
 #[test]

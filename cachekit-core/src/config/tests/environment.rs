@@ -237,6 +237,9 @@ fn each_preset_sets_what_its_table_says() {
         };
         let shown = Config::resolve(&sources).unwrap().show();
         let value = |name: &str| shown[name].value.clone();
+        let guards = ["bulkhead", "breaker", "retry", "adaptive_timeout"].map(value);
+        let (reliability, backpressure) = (preset != "minimal" && preset != "test", preset != "test");
+        assert_eq!(guards, [backpressure, reliability, reliability, reliability].map(|on| json!(on)), "{preset}");
         let names = ["ttl", "deadline", "breaker", "l1.coherence", "fill_locks.enabled", "l1.max_bytes"];
         serde_json::Value::from(names.map(value).to_vec())
     };
