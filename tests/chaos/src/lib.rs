@@ -17,3 +17,4 @@ pub mod scenario;
 pub mod store;
 pub mod value;
 pub mod weather;
+pub mod worker;

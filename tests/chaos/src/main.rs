@@ -34,6 +34,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("worker", rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return cachekit_chaos::worker::run(rest);
+    }
     let arguments = Arguments::parse();
     if arguments.list {
         for scenario in ALL {
@@ -46,11 +50,13 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let this = std::env::current_exe().ok();
     let run = Run {
         seed: arguments.seed.unwrap_or(now.as_nanos() as u64 >> 10),
         size: if arguments.quick { Size::QUICK } else { Size::FULL },
         progress: std::io::stderr().is_terminal(),
         program: arguments.program.as_deref(),
+        chaos: this.as_deref(),
     };
     eprintln!("seed {}", run.seed);
     let asked =

@@ -32,6 +32,25 @@ impl Report {
         self.facts.insert(name.to_owned(), value.into());
     }
 
+    /// Something that happened so often more.
+    pub fn add(&mut self, name: &str, times: u64) {
+        let before = self.facts.get(name).and_then(Json::as_u64).unwrap_or_default();
+        self.fact(name, before + times);
+    }
+
+    /// How often something happened.
+    pub fn count(&self, name: &str) -> u64 {
+        self.facts.get(name).and_then(Json::as_u64).unwrap_or_default()
+    }
+
+    /// The longest time that something took, in milliseconds.
+    pub fn slowest(&mut self, name: &str, time: Duration) {
+        let longest = self.facts.get(&format!("{name}_ms")).and_then(Json::as_f64).unwrap_or_default();
+        if time.as_secs_f64() * 1000.0 > longest {
+            self.time(name, time);
+        }
+    }
+
     /// Some time that something took, in milliseconds.
     pub fn time(&mut self, name: &str, time: Duration) {
         self.fact(&format!("{name}_ms"), (time.as_secs_f64() * 10_000.0).round() / 10.0);

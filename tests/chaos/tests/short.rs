@@ -2,12 +2,14 @@
 
 mod careless;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use cachekit_chaos::checker::Checker;
 use cachekit_chaos::load::{Plan, run};
+use cachekit_chaos::scenario::processes::{self, Cast};
 use cachekit_chaos::scenario::{ALL, Run, Size};
 use cachekit_chaos::store::Store;
 use cachekit_conformance::{Fault, Faulty, Memory};
@@ -15,7 +17,8 @@ use cachekit_conformance::{Fault, Faulty, Memory};
 fn tell(name: &str) {
     let scenario = ALL.iter().find(|scenario| scenario.name == name).unwrap();
     let program = cachekit_e2e::artifacts::program();
-    let report = (scenario.tell)(&Run { seed: 20, size: Size::QUICK, progress: false, program: Some(program) });
+    let chaos = Some(Path::new(env!("CARGO_BIN_EXE_chaos")));
+    let report = (scenario.tell)(&Run { seed: 20, size: Size::QUICK, progress: false, program: Some(program), chaos });
     println!("{report}");
     assert!(report.is_ok(), "{report}");
 }
@@ -68,6 +71,31 @@ fn a_silent_connection_serves_nothing_old_as_coherent() {
 #[test]
 fn a_server_stands_256_clients() {
     tell("serve-256-clients");
+}
+
+#[test]
+fn what_one_process_overwrote_does_not_come_back() {
+    tell("one-process");
+}
+
+#[test]
+fn what_two_processes_overwrote_does_not_come_back() {
+    tell("two-processes");
+}
+
+#[test]
+fn what_two_processes_that_follow_each_other_overwrote_does_not_come_back() {
+    tell("two-coherent");
+}
+
+#[test]
+fn without_fences_what_two_processes_overwrote_comes_back() {
+    let chaos = Some(Path::new(env!("CARGO_BIN_EXE_chaos")));
+    let run = Run { seed: 20, size: Size::QUICK, progress: false, program: None, chaos };
+    let cast = Cast { processes: 2, l1: "none", fence: "open", window: Duration::ZERO };
+    let report = processes::tell("two-processes", &run, cast);
+    println!("{} of {} interleavings", report.count("resurrected"), report.count("interleavings"));
+    assert!(report.count("resurrected") > 0, "the story does not see what it is about: {report}");
 }
 
 fn wrong_values(backend: impl cachekit_plugin::Backend, cancelled: u64) -> (u64, Vec<String>) {

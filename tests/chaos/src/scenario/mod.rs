@@ -2,6 +2,7 @@
 
 pub mod cancelled;
 pub mod failover;
+pub mod processes;
 pub mod reshard;
 pub mod restarts;
 pub mod serve;
@@ -32,13 +33,17 @@ pub struct Size {
     pub moves: u32,
     /// How long a server stands its clients.
     pub serving: Duration,
+    /// How often operations of several processes are interleaved.
+    pub interleavings: u64,
 }
 
 impl Size {
     /// What a release has to stand.
-    pub const FULL: Self = Self { given_up: 100_000, restarts: 20, moves: 4, serving: Duration::from_secs(60) };
+    pub const FULL: Self =
+        Self { given_up: 100_000, restarts: 20, moves: 4, serving: Duration::from_secs(60), interleavings: 100_000 };
     /// What every test run has time for.
-    pub const QUICK: Self = Self { given_up: 3_000, restarts: 2, moves: 1, serving: Duration::from_secs(5) };
+    pub const QUICK: Self =
+        Self { given_up: 3_000, restarts: 2, moves: 1, serving: Duration::from_secs(5), interleavings: 1_500 };
 }
 
 /// One telling.
@@ -52,6 +57,8 @@ pub struct Run<'a> {
     pub progress: bool,
     /// The program `cachekit`, for the stories about it.
     pub program: Option<&'a Path>,
+    /// This program, for the stories that need several processes.
+    pub chaos: Option<&'a Path>,
 }
 
 /// A story.
@@ -100,11 +107,22 @@ pub const ALL: &[Scenario] = &[
         about: "cachekit serve over Redis, behind TLS, under 256 clients that never pause",
         tell: serve::many_clients,
     },
+    Scenario {
+        name: "one-process",
+        about: "loads, refreshes, sets, deletes and clears of one process are interleaved at random",
+        tell: processes::one,
+    },
+    Scenario { name: "two-processes", about: "the same of two processes that share a Redis", tell: processes::two },
+    Scenario {
+        name: "two-coherent",
+        about: "the same of two processes that follow each other's writes",
+        tell: processes::coherent,
+    },
     Scenario { name: "cluster-reshard", about: "slots move between nodes under load", tell: reshard::cluster },
 ];
 
 /// Opens a backend by its options, as a configuration would.
-fn open<B: Open>(options: &Json) -> Arc<dyn Backend> {
+pub(crate) fn open<B: Open>(options: &Json) -> Arc<dyn Backend> {
     let opened = B::open_json(options.to_string().as_bytes(), HostServices::none());
     Arc::new(opened.unwrap_or_else(|error| panic!("{options} does not open: {error}")))
 }
@@ -124,7 +142,7 @@ fn memcached(address: &str) -> Arc<dyn Backend> {
 }
 
 /// The two threads of a small machine.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("the system has threads")
 }
 
