@@ -236,6 +236,7 @@ impl Cache {
     async fn remove(&self, at: &At) -> Result<bool, Error> {
         let engine = &*self.engine;
         engine.counters.deletes.add();
+        tracing::trace!(target: "cachekit", key = ?at.wire, "delete");
         self.overtake(at);
         let deadline = self.deadline();
         // L1 forgets the key however this ends: after a failure, or if the caller goes away, the outcome is unknown, and
@@ -292,6 +293,7 @@ impl Cache {
         }
         let unsettled = Unsettled { engine, at };
         engine.counters.sets.add();
+        tracing::trace!(target: "cachekit", key = ?at.wire, bytes = entry.stored.len(), "set");
         let written = match (&engine.tier, &turn) {
             (Some(tier), Ok(_)) => {
                 self.offer_dictionary(tier, deadline).await;
@@ -362,6 +364,7 @@ impl Cache {
         let engine = &*self.engine;
         let Some(stored) = stored else {
             engine.counters.l2_misses.add();
+            tracing::trace!(target: "cachekit", key = ?at.wire, "not in the second tier");
             return Ok(None);
         };
         let now_ms = engine.clock.unix_ms();

@@ -1,16 +1,43 @@
-//! What the cache did, in numbers. Counted with relaxed atomics: each number is right, their moment is not the same.
+//! What the cache did, in numbers, and how long it took. Counted with relaxed atomics: each number is right, their moment is
+//! not the same.
+
+#[cfg(feature = "metrics")]
+mod enabled;
+#[cfg(not(feature = "metrics"))]
+#[path = "observe/disabled.rs"]
+mod enabled;
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt;
 use serde::Serialize;
+use tracing::{Instrument, Span};
 
 use crate::codec::Refusal;
 use crate::guard::stack::GuardCounts;
 use crate::l1::L1Stats;
+pub(crate) use enabled::Stopwatch;
+
+/// The name of the histogram of exchanges with the second tier.
+pub const L2_SECONDS: &str = "cachekit_l2_seconds";
+/// The name of the histogram of loads.
+pub const LOAD_SECONDS: &str = "cachekit_load_seconds";
+
+/// Runs a loader inside its span, and measures it.
+///
+/// On the heap: it may be the whole of another load, and each future that it is handed through would hold it twice.
+pub(crate) fn loading<T, E>(
+    span: Span,
+    load: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, E>> {
+    let stopwatch = Stopwatch::start();
+    Box::pin(load).instrument(span).inspect(move |loaded| stopwatch.load(loaded.is_ok()))
+}
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[doc = $text:literal])* $name:ident),* $(,)? ; $($(#[doc = $derived_text:literal])* $derived:ident: $from:ident),* $(,)?) => {
         /// The engine's counters.
         #[derive(Debug)]
         pub(crate) struct Counters {
@@ -22,26 +49,19 @@ macro_rules! counters {
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)*
-            /// Operations on the second tier that the circuit breaker refused; they count as errors as well.
-            pub l2_shed: u64,
-            /// Operations that the bulkhead refused because its queue was full; they count as errors as well.
-            pub l2_shed_full: u64,
-            /// Operations that waited in the bulkhead's queue for as long as they may; they count as errors as well.
-            pub l2_shed_waited: u64,
-            /// Tries after the first.
-            pub l2_retries: u64,
-            /// Tries that were not made, because too many were in proportion to the calls.
-            pub l2_retries_over_budget: u64,
-            /// Tries that were not made, because they could not have ended before the deadline.
-            pub l2_retries_too_late: u64,
-            /// Tries that were given up because they took much longer than such answers do (adaptive timeout).
-            pub l2_cut: u64,
+            $($(#[doc = $text])* pub $name: u64,)*
+            $($(#[doc = $derived_text])* pub $derived: u64,)*
             /// Entries of the second tier that were refused, by class; each was a miss.
             pub refused: BTreeMap<&'static str, u64>,
             /// The in-process tier, unless it is off.
             pub l1: Option<L1Stats>,
         }
+
+        /// Every counter of [`Stats`] with what it counts, but for those of the first tier and the refusals.
+        pub const COUNTERS: &[(&str, &str)] = &[
+            $((stringify!($name), concat!($($text),*)),)*
+            $((stringify!($derived), concat!($($derived_text),*)),)*
+        ];
 
         impl Counters {
             pub(crate) fn new() -> Self {
@@ -52,13 +72,7 @@ macro_rules! counters {
                 let refused = Refusal::CLASSES.iter().zip(&self.refused);
                 Stats {
                     $($name: self.$name.get(),)*
-                    l2_shed: guards.shed_by_breaker,
-                    l2_shed_full: guards.shed_full,
-                    l2_shed_waited: guards.shed_waited,
-                    l2_retries: guards.retries,
-                    l2_retries_over_budget: guards.retries_over_budget,
-                    l2_retries_too_late: guards.retries_too_late,
-                    l2_cut: guards.cut,
+                    $($derived: guards.$from,)*
                     refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
                     l1,
                 }
@@ -127,6 +141,22 @@ counters! {
     dictionaries_missing,
     /// Times this cache put its compression dictionary into the second tier, which did not have it.
     dictionaries_written,
+    ;
+    // Kept by the guards.
+    /// Operations on the second tier that the circuit breaker refused; they count as errors as well.
+    l2_shed: shed_by_breaker,
+    /// Operations that the bulkhead refused because its queue was full; they count as errors as well.
+    l2_shed_full: shed_full,
+    /// Operations that waited in the bulkhead's queue for as long as they may; they count as errors as well.
+    l2_shed_waited: shed_waited,
+    /// Tries after the first.
+    l2_retries: retries,
+    /// Tries that were not made, because too many were in proportion to the calls.
+    l2_retries_over_budget: retries_over_budget,
+    /// Tries that were not made, because they could not have ended before the deadline.
+    l2_retries_too_late: retries_too_late,
+    /// Tries that were given up because they took much longer than such answers do (adaptive timeout).
+    l2_cut: cut,
 }
 
 impl Counters {

@@ -20,6 +20,8 @@
 mod backends;
 #[cfg(feature = "macros")]
 pub mod cached;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod process_default;
 mod sources;
 

@@ -31,6 +31,7 @@ use crate::interop::{
 use crate::invalidate::Ticket;
 use crate::key::WireKey;
 use crate::l1::{Hit, Typed};
+use crate::observe::loading;
 
 /// What can be stored as an interop value: whatever serializes, and [`InteropValue`], which is stored canonically.
 pub trait ToDocument {
@@ -317,7 +318,8 @@ impl Interop {
             found => found.map(|found| found.value),
         };
         engine.counters.loads.add();
-        let value = match (load().await, stale) {
+        let span = tracing::debug_span!(target: "cachekit", "load", key = ?call.at.wire);
+        let value = match (loading(span, load()).await, stale) {
             (Ok(value), _) => Arc::new(value),
             (Err(_), Some(stale)) => {
                 engine.counters.load_failures.add();

@@ -18,6 +18,7 @@ use crate::error::{Error, LoadError};
 use crate::guard::deadline::within;
 use crate::guard::flight::{Landed, Leader, Part};
 use crate::l1::Typed;
+use crate::observe::loading;
 
 impl Cache {
     /// The value of `key`, loaded if there is none.
@@ -178,6 +179,8 @@ impl Cache {
         // Read before the loader begins, so that what is invalidated meanwhile stays invalid.
         let stamp = self.stamp(&options.set.tags).await?;
         engine.counters.loads.add();
+        let span = tracing::debug_span!(target: "cachekit", "load", key = ?at.wire);
+        let load = || loading(span, load());
         let began_ms = engine.clock.coarse_ms();
         let loaded = match options.hard_timeout.flatten() {
             None => load().await,

@@ -19,13 +19,15 @@ use cachekit_plugin::{
     Answers, Backend, BackendError, Cas, Cx, Dated, Deadline, Enumerates, Fut, Health, Key, Kind, Limits, Operation,
     Page, SetItem, Ttl, Version, WatchGuard, WatchSink,
 };
-use futures_util::{StreamExt, TryFutureExt, stream};
+use futures_util::{FutureExt, StreamExt, TryFutureExt, stream};
+use tracing::{Instrument, Span};
 
 use crate::clock::Clock;
 use crate::guard::breaker::{self, BreakerState};
 use crate::guard::deadline::within;
 use crate::guard::stack::{GuardConfig, GuardCounts, GuardHealth, Guards};
 use crate::key::WireKey;
+use crate::observe::Stopwatch;
 use outage::Outage;
 
 /// Single operations under way for a batch on a store without batches.
@@ -74,7 +76,9 @@ impl Tier {
         operation: Operation,
         work: impl FnMut() -> Fut<'a, T>,
     ) -> impl Future<Output = Result<T, BackendError>> {
-        self.guards.run(deadline, operation, |_| None, work).inspect_ok(|_| self.outage.end())
+        let stopwatch = Stopwatch::start();
+        let answer = self.guards.run(deadline, operation, |_| None, work).instrument(span(operation));
+        answer.inspect(move |answer| stopwatch.exchange(operation, answer.is_ok())).inspect_ok(|_| self.outage.end())
     }
 
     /// The same for a batch, which has failed when all of it has.
@@ -84,7 +88,9 @@ impl Tier {
         operation: Operation,
         work: impl FnMut() -> Fut<'a, Answers<T>>,
     ) -> impl Future<Output = Result<Answers<T>, BackendError>> {
-        self.guards.run(deadline, operation, failure_of_all, work).inspect_ok(|answers| {
+        let stopwatch = Stopwatch::start();
+        let answer = self.guards.run(deadline, operation, failure_of_all, work).instrument(span(operation));
+        answer.inspect(move |answer| stopwatch.exchange(operation, answer.is_ok())).inspect_ok(|answers| {
             if answers.iter().any(Result::is_ok) {
                 self.outage.end();
             }
@@ -360,6 +366,11 @@ impl Tier {
     pub(crate) async fn close(&self, deadline: Deadline) -> Result<(), BackendError> {
         within(deadline, Operation::Close, self.backend.close(&Cx::new(deadline))).await
     }
+}
+
+/// Of one exchange, with its waiting and its retries. Its key stands in the events of the cache, as a digest.
+fn span(operation: Operation) -> Span {
+    tracing::debug_span!(target: "cachekit", "l2", operation = operation.as_str())
 }
 
 impl fmt::Debug for Tier {
