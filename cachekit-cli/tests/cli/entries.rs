@@ -140,7 +140,10 @@ fn what_was_stored_under_a_tag_is_cleared_by_it() {
     home.run(["get", "c"]).expect(0);
     home.run(["set", "a", "4", "--tag", "team:7"]).expect(0);
     assert_eq!(home.run(["get", "a"]).expect(0).out, b"4");
-    assert_eq!(home.run(["keys"]).expect(0).out(), "a\nc\n", "epochs are no keys");
+    let listed = home.run(["keys"]).expect(0);
+    let mut keys: Vec<&str> = listed.out().lines().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["a", "c"], "epochs are no keys");
     assert!(home.run(["set", "k", "v", "--tag", ""]).expect(2).err.contains("tag"));
     assert!(home.run(["clear", "--tag", &"x".repeat(257)]).expect(2).err.contains("257"));
 }
