@@ -76,7 +76,7 @@ struct Task {
 }
 
 /// A task's place in the table, given back however it ends: done, dropped or by a panic.
-struct Place {
+pub(crate) struct Place {
     table: Arc<Table>,
     process: u32,
     id: u64,
@@ -92,12 +92,23 @@ impl Background {
 
     /// Begins a task, unless too many are running. It may hold a [`Cache`](crate::Cache) of its own only as a
     /// [borrowed handle](crate::Cache::borrowed): otherwise the last handle would never go.
+    #[allow(dead_code)] // Who has nothing to keep in case of a refusal.
     pub(crate) fn spawn(
         &self,
         errand: Errand,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), NotBegun> {
-        let place = self.table.take(errand)?;
+        self.begin(self.place(errand)?, work);
+        Ok(())
+    }
+
+    /// Room for one task, unless too many are running: for who must know before it lets go of the work.
+    pub(crate) fn place(&self, errand: Errand) -> Result<Place, NotBegun> {
+        self.table.take(errand)
+    }
+
+    /// Begins a task in its place.
+    pub(crate) fn begin(&self, place: Place, work: impl Future<Output = ()> + Send + 'static) {
         let id = place.id;
         // The place is part of the task, so it is given back before or after the handle is noted, never not.
         let work = async move {
@@ -112,7 +123,6 @@ impl Background {
             // It has ended already, or everything was abandoned meanwhile: then it must not begin.
             None => abort.abort(),
         }
-        Ok(())
     }
 
     /// How many tasks run.

@@ -189,6 +189,63 @@ impl BlockingCache {
         wait(self.cache.try_get_or_load_many(keys, options, |missing| std::future::ready(load(missing))))
     }
 
+    /// See [`Cache::get_or_load_option`].
+    pub fn get_or_load_option<T: Value>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: impl FnOnce() -> Option<T> + Send + 'static,
+    ) -> Result<Option<Arc<T>>, Error> {
+        wait(self.cache.get_or_load_option(key, options, move || async move { load() }))
+    }
+
+    /// See [`Cache::try_get_or_load_option`].
+    pub fn try_get_or_load_option<T, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: impl FnOnce() -> Result<Option<T>, E> + Send + 'static,
+    ) -> Result<Option<Arc<T>>, LoadError<E>>
+    where
+        T: Value,
+        E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
+    {
+        wait(self.cache.try_get_or_load_option(key, options, move || async move { load() }))
+    }
+
+    /// See [`Cache::try_get_or_load_here`].
+    pub fn try_get_or_load_here<T, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
+    {
+        wait(self.cache.try_get_or_load_here(key, options, move || async move { load() }))
+    }
+
+    /// See [`Cache::refresh`].
+    pub fn refresh<T: Value>(&self, key: impl AsRef<[u8]>, load: impl FnOnce() -> T) -> Result<Arc<T>, Error> {
+        wait(self.cache.refresh(key, move || async move { load() }))
+    }
+
+    /// See [`Cache::try_refresh_with`].
+    pub fn try_refresh_with<T, E>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: std::fmt::Debug + std::fmt::Display + Send + Sync + 'static,
+    {
+        wait(self.cache.try_refresh_with(key, options, move || async move { load() }))
+    }
+
     /// See [`Cache::clear`].
     pub fn clear(&self) -> Result<u64, Error> {
         wait(self.cache.clear())

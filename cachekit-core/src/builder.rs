@@ -7,7 +7,7 @@ use std::time::Duration;
 use cachekit_plugin::{Backend, HostServices};
 
 use crate::activity::ActivitySlot;
-use crate::background::{Background, DEFAULT_OWED, DEFAULT_SPARE};
+use crate::background::{Background, DEFAULT_OWED};
 use crate::cache::{Cache, Engine, Settings, Upkeep};
 use crate::clock::{Clock, SystemClock};
 use crate::codec::dictionary::Dictionaries;
@@ -16,6 +16,7 @@ use crate::coherence::Coherence;
 use crate::coherence::shortened::Shortened;
 use crate::coherence::siblings::Siblings;
 use crate::error::Error;
+use crate::fresh::{Fresh, FreshnessConfig};
 use crate::guard::adaptive::AdaptiveConfig;
 use crate::guard::breaker::BreakerConfig;
 use crate::guard::bulkhead::BulkheadConfig;
@@ -84,6 +85,8 @@ pub struct CacheBuilder {
     deadline: Option<Duration>,
     guards: GuardConfig,
     fill_locks: Option<FillLocks>,
+    pub(crate) freshness: FreshnessConfig,
+    pub(crate) random_seed: Option<u64>,
     coherence: bool,
     activity: ActivitySlot,
     strict: bool,
@@ -105,6 +108,8 @@ impl Default for CacheBuilder {
             deadline: None,
             guards: GuardConfig::default(),
             fill_locks: Some(FillLocks::default()),
+            freshness: FreshnessConfig::default(),
+            random_seed: None,
             coherence: true,
             activity: ActivitySlot::default(),
             strict: false,
@@ -334,7 +339,7 @@ impl CacheBuilder {
     ///
     /// # Errors
     /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::ZeroDeadline`], [`Error::Guard`],
-    /// [`Error::FillLocks`], [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
+    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
@@ -351,6 +356,7 @@ impl CacheBuilder {
         // store, which does not have what this one has.
         let dictionaries = Dictionaries::again(&self.codec.dictionaries, self.backend.is_none());
         let codec = Codec { dictionaries: Arc::new(dictionaries), ..self.codec };
+        self.freshness.check()?;
         if let Some(locks) = &self.fill_locks {
             locks.check().map_err(Error::FillLocks)?;
         }
@@ -385,7 +391,9 @@ impl CacheBuilder {
             closed: AtomicBool::new(false),
             limits: tier.as_ref().map(|tier| *tier.limits()),
             shortened: Shortened::default(),
-            background: Background::new(DEFAULT_SPARE, DEFAULT_OWED),
+            background: Background::new(self.freshness.max_refreshes, DEFAULT_OWED),
+            fresh: Fresh::new(self.freshness, self.random_seed),
+            underway: Arc::default(),
         });
         self.activity.fill(&near);
         let siblings = tier.as_ref().filter(|tier| tier.has_watch()).map(|tier| Siblings::of(tier.backend()));

@@ -18,6 +18,8 @@ mod interop;
 mod load;
 mod load_many;
 mod options;
+mod refresh;
+mod seen;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -43,7 +45,7 @@ pub use load_many::Loaded;
 pub use options::{LoadOptions, SetOptions};
 pub use upkeep::{CacheHealth, KeyPage};
 
-use crate::codec::{Codec, Freshness, Meta, NewEntry, Opened, Refusal, Times, carried_tags};
+use crate::codec::{Codec, Envelope, Meta, NewEntry, Opened, Refusal, Times, carried_tags};
 use crate::coherence::Coherence;
 use crate::coherence::siblings::Siblings;
 use crate::error::Error;
@@ -131,6 +133,7 @@ pub trait Value: Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Value for T {}
 
 /// A key on its way through the engine.
+#[derive(Clone)]
 pub(crate) struct At {
     pub(crate) wire: WireKey,
     pub(crate) hash: KeyHash,
@@ -154,7 +157,6 @@ impl Cache {
     }
 
     /// A handle for work in the background, which ends when the last other handle goes.
-    #[allow(dead_code)] // For refreshes and promotions, which are not there yet.
     pub(crate) fn borrowed(&self) -> Self {
         Self { _handle: None, ..self.clone() }
     }
@@ -179,7 +181,8 @@ impl Cache {
     /// As [`Cache::get`].
     pub async fn get_bytes(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
         let key = key.as_ref();
-        if let Some(bytes) = self.in_l1(key, |cache, wire, hit| cache.opened(wire, &hit)?.bytes().ok())? {
+        let read = |cache: &Self, wire: &[u8], hit: Hit| cache.opened(wire, &hit)?.bytes().ok();
+        if let Some(bytes) = self.in_l1(key, read)? {
             return Ok(Some(bytes));
         }
         let Some((opened, _)) = self.fetch(&self.at(key)?).await? else { return Ok(None) };
@@ -261,7 +264,8 @@ impl Cache {
     /// As [`Cache::get`].
     pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = key.as_ref();
-        Ok(self.in_l1(key, |_, _, _| Some(()))?.is_some() || self.fetch(&self.at(key)?).await?.is_some())
+        let is_there = |cache: &Self, wire: &[u8], hit: Hit| cache.get_takes_hit(wire, &hit).then_some(());
+        Ok(self.in_l1(key, is_there)?.is_some() || self.fetch(&self.at(key)?).await?.is_some())
     }
 
     /// Writes an entry to the second tier and keeps it in L1. With a ticket only if nothing overtook it, and with a fill only
@@ -339,7 +343,7 @@ impl Cache {
         let (stored, own) = match self.count_failure(self.ask(tier, at, deadline).await) {
             Ok(answers) => answers,
             Err(error) if engine.settings.strict => return Err(error.into()),
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(self.in_outage(at)),
         };
         self.need_dictionary(tier, stored.as_ref(), deadline).await;
         self.accept(at, stored, ticket, own).await
@@ -362,17 +366,9 @@ impl Cache {
     /// Checks what the second tier returned for a key, all but whether it was invalidated.
     fn open_stored(&self, at: &At, stored: Option<Bytes>) -> Result<Option<(Bytes, Opened)>, Error> {
         let engine = &*self.engine;
-        let Some(stored) = stored else {
-            engine.counters.l2_misses.add();
-            tracing::trace!(target: "cachekit", key = ?at.wire, "not in the second tier");
-            return Ok(None);
-        };
-        let now_ms = engine.clock.unix_ms();
-        let Some(opened) = self.judge(engine.codec.open(&stored, at.wire.as_bytes(), now_ms))? else {
-            return Ok(None);
-        };
-        // Entries with a stale window come from writers that also know how to refresh; here only what is fresh is served.
-        if opened.freshness() != Freshness::Fresh {
+        let Some((stored, opened)) = self.accept_any(at, stored)? else { return Ok(None) };
+        // What is past its time is for those who can load it anew, unless the cache says otherwise.
+        if !self.get_takes(opened.meta()) {
             engine.counters.l2_misses.add();
             return Ok(None);
         }
@@ -397,6 +393,7 @@ impl Cache {
             return None;
         }
         counters.l2_hits.add();
+        self.extend_if_due(opened.meta(), at.wire.as_bytes());
         let hit = self.fill(at, stored, &opened, ticket);
         Some((opened, hit))
     }
@@ -432,7 +429,7 @@ impl Cache {
     /// Puts an entry into L1 if nothing was written, deleted or told since its ticket.
     fn insert(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
         let near = &*self.near;
-        let (epoch, life) = self.life(entry.times, ticket);
+        let (epoch, life) = self.life(entry.times, &entry.stored, ticket);
         let epoch = if carried_tags(&entry.stored).is_some() { epoch.tagged() } else { epoch };
         let reserve = entry.reserve();
         let kept = near.writes.keep_if_still(at.hash, ticket, || {
@@ -462,20 +459,38 @@ impl Cache {
     /// is touched but what is compared.
     #[inline]
     fn typed_in_l1<T: Value>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
+        self.taken_in_l1(key, |value| value, |wire, hit| self.typed(wire, hit))
+    }
+
+    /// The same for who may find more in an entry that is not simply taken: its tags, its times, or its bytes.
+    #[inline]
+    fn taken_in_l1<T: Value, R>(
+        &self,
+        key: &[u8],
+        take: impl FnOnce(Arc<T>) -> R,
+        look_closer: impl FnOnce(&[u8], Hit) -> Option<R>,
+    ) -> Result<Option<R>, Error> {
         self.check_open()?;
         let wire = self.namespace.parts(key)?;
         let near = &*self.near;
         if !near.settings.use_l1 {
             return Ok(None);
         }
-        match near.l1.get_typed(self.scope.hash(key), wire, near.writes.epoch(self.slot)) {
-            Some(Seen::Decoded(value, _)) => Ok(Some(value)),
-            Some(Seen::Stored(hit)) => {
-                let hit = if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) };
-                Ok(self.namespace.with_wire(key, |wire| hit.and_then(|hit| self.typed(wire, hit)))?)
-            }
-            None => Ok(None),
-        }
+        let (hash, epoch) = (self.scope.hash(key), near.writes.epoch(self.slot));
+        let hit = match near.l1.get_typed(hash, wire, epoch) {
+            Some(Seen::Decoded(value, true)) => return Ok(Some(take(value))),
+            Some(Seen::Decoded(_, false)) => None,
+            Some(Seen::Stored(hit)) => match if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) } {
+                None => return Ok(None),
+                hit => hit,
+            },
+            None => return Ok(None),
+        };
+        let found = self.namespace.with_wire(key, |wire| {
+            let hit = hit.or_else(|| near.l1.peek(hash, wire, epoch))?;
+            look_closer(wire, hit)
+        });
+        Ok(found?)
     }
 
     fn l1_hit(&self, at: &At) -> Option<Hit> {
@@ -493,6 +508,9 @@ impl Cache {
 
     /// The decoded copy of a hit, made now if there is none.
     fn typed<T: Value>(&self, wire: &[u8], hit: Hit) -> Option<Arc<T>> {
+        if !hit.is_fresh() {
+            return self.get_takes_hit(wire, &hit).then(|| self.decoded(wire, &hit)).flatten();
+        }
         if let Some(value) = hit.typed() {
             return Some(value);
         }
@@ -502,7 +520,15 @@ impl Cache {
     }
 
     async fn tier_value<T: Value>(&self, at: &At) -> Result<Option<Arc<T>>, Error> {
+        self.tier_value_newer(at, 0).await
+    }
+
+    /// The same, unless it was made at that moment or before. 0: whenever.
+    async fn tier_value_newer<T: Value>(&self, at: &At, newer_than_ms: u64) -> Result<Option<Arc<T>>, Error> {
         let Some((opened, hit)) = self.fetch(at).await? else { return Ok(None) };
+        if newer_than_ms != 0 && opened.meta().times.created_ms <= newer_than_ms {
+            return Ok(None);
+        }
         let Some(value) = self.judge(opened.decode::<T>())? else { return Ok(None) };
         let value = Arc::new(value);
         if let Some(hit) = hit {
@@ -515,7 +541,8 @@ impl Cache {
     fn opened(&self, wire: &[u8], hit: &Hit) -> Option<Opened> {
         let engine = &*self.engine;
         let opened = engine.codec.open(&hit.to_bytes(), wire, engine.clock.unix_ms()).ok()?;
-        (opened.freshness() == Freshness::Fresh).then_some(opened)
+        let takes = hit.is_fresh() || !self.asks_store_first(opened.meta());
+        (takes && self.get_takes(opened.meta())).then_some(opened)
     }
 
     /// A refused entry is a counted miss; a strict cache says so instead, except for age, which is no defect.
@@ -574,41 +601,54 @@ impl Cache {
 
     /// From now until the end of a new entry's life.
     fn times(&self, options: &SetOptions) -> Result<Times, Error> {
-        let ttl = options.ttl.unwrap_or(self.engine.settings.default_ttl);
-        let created_ms = self.engine.clock.unix_ms();
-        let expires_ms = match ttl {
-            None => 0,
-            Some(Duration::ZERO) => return Err(Error::ZeroTtl),
-            Some(ttl) => {
-                let ttl_ms = u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-                created_ms.saturating_add(ttl_ms)
-            }
-        };
-        Ok(Times { created_ms, expires_ms, ..Times::default() })
+        let near = &*self.near;
+        near.fresh.times(options, near.settings.default_ttl, near.clock.unix_ms(), false)
     }
 
-    /// How long L1 may keep an entry: to its end, and no longer than the cap if others can change it in the store and nobody
-    /// would tell; and the epoch that says which of the two it is.
-    fn life(&self, times: Times, ticket: Ticket) -> (Epoch, Life) {
+    /// The same for what was loaded, and may have been loaded by many at once.
+    fn loaded_times(&self, options: &SetOptions) -> Result<Times, Error> {
+        let near = &*self.near;
+        near.fresh.times(options, near.settings.default_ttl, near.clock.unix_ms(), true)
+    }
+
+    /// How long L1 may keep an entry, how long it may be taken without a look at its times, and the epoch that says whether
+    /// somebody vouches for it. Without that it is taken for no longer than the cap if others can change it in the store, and
+    /// kept for longer only to have something should both the store and a loader fail.
+    fn life(&self, times: Times, stored: &[u8], ticket: Ticket) -> (Epoch, Life) {
         let engine = &*self.engine;
+        let now_ms = engine.clock.unix_ms();
         let left_ms = match times.expires_ms {
             0 => u64::MAX,
-            end => end.saturating_sub(engine.clock.unix_ms()),
+            end => end.saturating_sub(now_ms),
         };
         let cap_ms = match engine.tier {
             Some(_) if !ticket.vouched => u64::try_from(engine.settings.l1_ttl_cap.as_millis()).unwrap_or(u64::MAX),
             _ => u64::MAX,
         };
-        let life = match left_ms.min(cap_ms) {
-            u64::MAX => Life::FOREVER,
-            life_ms => {
-                let expires_at_ms = engine.clock.coarse_ms().saturating_add(life_ms);
-                Life { fresh_until_ms: expires_at_ms, expires_at_ms }
+        let kept_ms = if times.has_error_window() { left_ms } else { left_ms.min(cap_ms) };
+        let cost_us = || Envelope::peek(stored).map_or(0, |meta| meta.load_cost_us);
+        let taken_ms = match engine.fresh.look_closer_at_ms(&times, cost_us) {
+            None => u64::MAX,
+            Some(at_ms) if at_ms > now_ms => at_ms - now_ms,
+            // It has just been looked at, in the store at that.
+            Some(_) => LOOKED_MS.min(times.fresh_until_ms().unwrap_or(u64::MAX).saturating_sub(now_ms)),
+        };
+        let taken_ms = taken_ms.min(cap_ms).min(kept_ms);
+        let life = match (taken_ms, kept_ms) {
+            (u64::MAX, u64::MAX) => Life::FOREVER,
+            _ => {
+                let coarse_ms = engine.clock.coarse_ms();
+                let (fresh_until_ms, expires_at_ms) =
+                    (coarse_ms.saturating_add(taken_ms), coarse_ms.saturating_add(kept_ms));
+                Life { fresh_until_ms, expires_at_ms }
             }
         };
         (if ticket.vouched { ticket.epoch.vouched() } else { ticket.epoch }, life)
     }
 }
+
+/// How long an entry that is due is taken without another look, after the store was asked.
+const LOOKED_MS: u64 = 1_000;
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -703,6 +743,6 @@ impl Entry {
 }
 
 fn new_entry<'a>(at: &'a At, times: Times, load_cost_us: u64, stamp: &'a Stamp<'_>) -> NewEntry<'a> {
-    let meta = Meta { times, load_cost_us, namespace_epoch: stamp.namespace_epoch };
+    let meta = Meta { times, load_cost_us, namespace_epoch: stamp.namespace_epoch, is_nothing: false };
     NewEntry { wire_key: at.wire.as_bytes(), meta, tags: &stamp.tags }
 }

@@ -70,6 +70,14 @@ pub enum Error {
         /// What it would take.
         needs: &'static str,
     },
+    /// A setting of freshness that cannot work.
+    #[error("{setting} takes {accepts}")]
+    Freshness {
+        /// Which.
+        setting: &'static str,
+        /// What it takes.
+        accepts: &'static str,
+    },
     /// The loader took longer than its hard timeout.
     #[error("the loader took longer than {0:?}")]
     LoadTimeout(std::time::Duration),

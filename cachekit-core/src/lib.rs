@@ -6,7 +6,6 @@
 //! configuration.
 
 mod activity;
-#[allow(dead_code)] // Its users follow.
 mod background;
 pub mod blocking;
 pub mod builder;
@@ -16,6 +15,7 @@ pub mod codec;
 mod coherence;
 pub mod config;
 pub mod error;
+pub mod fresh;
 pub mod guard;
 pub mod interop;
 mod invalidate;

@@ -13,6 +13,8 @@ use crate::cache::Settings;
 use crate::clock::Clock;
 use crate::coherence::DOUBT;
 use crate::coherence::shortened::Shortened;
+use crate::fresh::Fresh;
+use crate::fresh::underway::Underway;
 use crate::guard::flight::Flights;
 use crate::invalidate::{NamespaceSlot, Ticket, Writes};
 use crate::key::{EpochOf, PREFIX, WireKey, epoch_of};
@@ -32,6 +34,10 @@ pub(crate) struct Near {
     pub(crate) shortened: Shortened,
     /// What runs without a caller.
     pub(crate) background: Background,
+    /// What age means.
+    pub(crate) fresh: Fresh,
+    /// Which keys are being refreshed.
+    pub(crate) underway: Arc<Underway>,
 }
 
 impl Near {

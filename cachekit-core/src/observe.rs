@@ -108,6 +108,26 @@ counters! {
     load_failures,
     /// Callers that waited for another's loader instead of running their own.
     coalesced,
+    /// Values that were served in their stale window.
+    stale_served,
+    /// Values past their time that were served because a loader failed.
+    stale_if_error,
+    /// Refreshes begun of something that was still there.
+    refreshes,
+    /// Of these, the ones of values that were still fresh.
+    early_refreshes,
+    /// Refreshes that failed: what was there stayed.
+    refresh_failures,
+    /// Refreshes and extensions that were not begun, and slow loads whose callers waited on, because too many were running.
+    refreshes_refused,
+    /// Loads that were spared by knowing that there is nothing.
+    negative_hits,
+    /// Callers that were served a value past its time because the loader was slow.
+    soft_timeouts,
+    /// Loaders that were dropped because they took too long; they count as failures as well.
+    hard_timeouts,
+    /// Entries that a get gave their life anew.
+    lives_extended,
     /// Values that were not kept, because a write or a deletion of their key came while they were on their way.
     overtaken,
     /// Fill locks taken: loads that no other process runs at the same time.

@@ -76,13 +76,14 @@ impl Cache {
     /// no less.
     pub(super) fn fill_locks(&self, options: &LoadOptions) -> Option<FillLocks> {
         let locks = options.fill_locks.unwrap_or(self.engine.settings.fill_locks)?;
-        let Some(timeout) = options.hard_timeout.flatten() else { return Some(locks) };
+        let timeout = options.hard_timeout.unwrap_or(self.engine.fresh.config.hard_timeout);
+        let Some(timeout) = timeout else { return Some(locks) };
         let hold = timeout.saturating_add(self.engine.settings.deadline);
         Some(locks.with_hold(hold.clamp(*FillLocks::HOLD.start(), *FillLocks::HOLD.end())))
     }
 
     /// Decides who loads a key that was not found. `locks`: what the call wants; `wait`: whether to wait for the value of
-    /// another process.
+    /// another process; `newer_than_ms`: of which age what is there must not be, because it is that which is loaded anew.
     ///
     /// # Errors
     /// Those of a strict cache's store.
@@ -91,6 +92,7 @@ impl Cache {
         at: &At,
         locks: Option<FillLocks>,
         wait: bool,
+        newer_than_ms: u64,
     ) -> Result<Begun<T>, Error> {
         let engine = &*self.engine;
         let (Some(tier), Some(locks)) = (&engine.tier, locks) else { return Ok(Begun::Load(Fill::open())) };
@@ -132,18 +134,18 @@ impl Cache {
                     engine.counters.fill_lock_waits.add();
                 }
                 pauses.pause(until).await;
-                if let Some(value) = self.tier_value(at).await? {
+                if let Some(value) = self.tier_value_newer(at, newer_than_ms).await? {
                     engine.counters.fills_by_others.add();
                     return Ok(Begun::Found(value));
                 }
             }
         }
         if fenced {
-            return self.fence(tier, at, standing, !wait).await;
+            return self.fence(tier, at, standing, !wait, newer_than_ms).await;
         }
         // The second look: whoever had the lock before may have stored the value between our first look and our lock.
         if standing.is_locked()
-            && let Some(value) = self.tier_value(at).await?
+            && let Some(value) = self.tier_value_newer(at, newer_than_ms).await?
         {
             standing.release().await;
             engine.counters.fills_by_others.add();
@@ -159,6 +161,7 @@ impl Cache {
         at: &At,
         mut standing: Box<Standing>,
         stands: bool,
+        newer_than_ms: u64,
     ) -> Result<Begun<T>, Error> {
         let engine = &*self.engine;
         let mut look = stands;
@@ -171,6 +174,7 @@ impl Cache {
                 };
                 if let Some((stored, version)) = found {
                     if let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
+                        && (newer_than_ms == 0 || opened.meta().times.created_ms > newer_than_ms)
                         && let Some(value) = self.judge(opened.decode::<T>())?
                     {
                         let value = Arc::new(value);
@@ -195,6 +199,20 @@ impl Cache {
             }
         }
         Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Unknown }))
+    }
+
+    /// A fence over whatever stands there, for a load that is wanted in any case.
+    pub(super) async fn fence_what_stands(&self, at: &At, locks: Option<FillLocks>) -> Fill {
+        let Some(tier) =
+            self.engine.tier.as_ref().filter(|tier| tier.has_cas() && locks.is_some_and(|locks| locks.fence))
+        else {
+            return Fill::open();
+        };
+        match self.count_failure(tier.get_version(&at.wire, self.deadline()).await) {
+            Ok(Some((_, version))) => Fill { standing: None, fence: Fence::Seen(version) },
+            // Of nothing there is no version; and what an outage hides is not worth an error here.
+            Ok(None) | Err(_) => Fill::open(),
+        }
     }
 
     fn without_fence<T>(&self, standing: Box<Standing>, error: BackendError) -> Result<Begun<T>, Error> {

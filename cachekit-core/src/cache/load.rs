@@ -1,22 +1,30 @@
 //! Loading what neither tier has: one caller loads, the others wait for it.
 //!
 //! Stands between L1 and the second tier. The load runs in its caller's own task (`guard/flight.rs`), and its result is kept
-//! only if nothing was written, deleted or cleared since it began (`invalidate.rs`).
+//! only if nothing was written, deleted or cleared since it began (`invalidate/`), here or in another process (`fill.rs`).
+//! What is there but past its best is served by the rules of `fresh/`; `refresh.rs` loads it anew.
+//!
+//! There are two kinds of loaders. One that *owns* what it needs (`get_or_load_with` and its kin) can be moved into the
+//! background, so no caller waits for it who could have an older value. One that *borrows* (`get_or_load`) lives and dies with its
+//! call: of those who find a stale value one loads, and the others are served.
 
 use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cachekit_plugin::{Deadline, Operation};
 
 use super::fill::{Begun, Fill};
+use super::seen::{Answer, Seen, Wanted};
 use super::{At, Cache, Entry, LoadOptions, Value, new_entry};
 use crate::error::{Error, LoadError};
+use crate::fresh::verdict::Verdict;
 use crate::guard::deadline::within;
 use crate::guard::flight::{Landed, Leader, Part};
+use crate::invalidate::Ticket;
 use crate::l1::Typed;
 use crate::observe::loading;
 
@@ -24,7 +32,8 @@ impl Cache {
     /// The value of `key`, loaded if there is none.
     ///
     /// Of all callers that miss the key at the same time one runs its loader and the others get its value. If that caller
-    /// goes away or its loader panics, the next one loads. A loader that asks for its own key loads on its own.
+    /// goes away or its loader panics, the next one loads. A loader that asks for its own key loads on its own. Of those who
+    /// find a value in its stale window one loads as well, and the others get the stale value.
     ///
     /// The deadline covers the stores, not the loader.
     ///
@@ -36,14 +45,95 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
     {
-        let infallible = async || Ok::<T, Infallible>(load().await);
-        self.try_get_or_load(key, infallible).await.map_err(without_loader)
+        let infallible = move || async move { Ok::<T, Infallible>(load().await) };
+        self.try_get_or_load_here(key, LoadOptions::default(), infallible).await.map_err(without_loader)
     }
 
-    /// As [`Cache::get_or_load`], with options, for a loader that may outlive the call: it owns what it needs.
+    /// As [`Cache::get_or_load`], for a loader that can fail. Its error is kept nowhere, but everybody who waited for this
+    /// load gets it.
     ///
     /// # Errors
-    /// As [`Cache::get_or_load`], and [`Error::LoadTimeout`].
+    /// [`LoadError::Loader`], and [`LoadError::Cache`] as [`Cache::get`].
+    pub async fn try_get_or_load<T, E, F, Fut>(&self, key: impl AsRef<[u8]>, load: F) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.try_get_or_load_here(key, LoadOptions::default(), load).await
+    }
+
+    /// As [`Cache::try_get_or_load`], with options. Of these the soft timeout concerns loaders that own what they need, and
+    /// with them alone what is still fresh is refreshed.
+    ///
+    /// # Errors
+    /// As [`Cache::try_get_or_load`], and [`LoadError::Timeout`].
+    pub async fn try_get_or_load_here<T, E, F, Fut>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        options.check()?;
+        let wanted = Wanted { options, nothing: false };
+        let load = move || async move { load().await.map(Some) };
+        let key = key.as_ref();
+        let answer = match self.near::<T>(key, &wanted)? {
+            Some(seen) if seen.verdict == Verdict::Stale => {
+                Box::pin(self.refresh_here(&self.at(key)?, &wanted, seen, load)).await
+            }
+            Some(seen) => seen.answer,
+            None => return self.load_here(&self.at(key)?, &wanted, load).await,
+        };
+        // Without a loader that could say so, nothing is no answer.
+        answer.ok_or(LoadError::Cache(Error::Closed))
+    }
+
+    /// The same for a key that L1 does not answer.
+    pub(super) async fn load_here<T, E, F, Fut>(
+        &self,
+        at: &At,
+        wanted: &Wanted,
+        load: F,
+    ) -> Result<Arc<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<T>, E>>,
+    {
+        let (seen, load) = Box::pin(self.beyond(at, wanted, load, &OnceLock::new())).await?;
+        let answer = match (seen.verdict, load) {
+            (Verdict::Stale, Some(load)) => Box::pin(self.refresh_here(at, wanted, seen, load)).await,
+            _ => seen.answer,
+        };
+        answer.ok_or(LoadError::Cache(Error::Closed))
+    }
+
+    /// As [`Cache::get_or_load`], with options, for a loader that may outlive the call: it owns what it needs. So nobody waits for
+    /// it who can have a value that is due, stale, or (past the soft timeout) only kept for failures.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use cachekit_core::{Cache, LoadOptions};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let cache = Cache::builder().build()?;
+    /// let options = LoadOptions::default().with_ttl(Duration::from_secs(60)).with_stale(Duration::from_secs(600));
+    /// let name = cache.get_or_load_with("42", options, || async { "Ada".to_owned() }).await?;
+    /// assert_eq!(*name, "Ada");
+    /// # Ok::<(), cachekit_core::Error>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`], [`Error::LoadTimeout`], and [`Error::Freshness`] for options that cannot work.
     pub async fn get_or_load_with<T, F, Fut>(
         &self,
         key: impl AsRef<[u8]>,
@@ -75,69 +165,135 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        let key = key.as_ref();
-        if let Some(value) = self.typed_in_l1(key)? {
-            return Ok(value);
-        }
-        let at = self.at(key)?;
-        self.fly(&at, at.wire.as_bytes(), self.load(&at, &options, load)).await
+        let wanted = Wanted { options, nothing: false };
+        let load = move || async move { load().await.map(Some) };
+        let answer = self.obtain(key.as_ref(), wanted, load).await?;
+        // Without a loader that could say so, nothing is no answer.
+        answer.ok_or(LoadError::Cache(Error::Closed))
     }
 
-    /// As [`Cache::get_or_load`], for a loader that can fail. Its error is kept nowhere, but everybody who waited for this
-    /// load gets it.
+    /// As [`Cache::get_or_load_with`], for a loader that may find nothing. That is remembered for the negative life, if there is
+    /// one ([`LoadOptions::with_negative_ttl`]): until then these methods answer `None` without a load. To every other
+    /// method such a key is absent.
     ///
     /// # Errors
-    /// [`LoadError::Loader`], and [`LoadError::Cache`] as [`Cache::get`].
-    pub async fn try_get_or_load<T, E, F, Fut>(&self, key: impl AsRef<[u8]>, load: F) -> Result<Arc<T>, LoadError<E>>
-    where
-        T: Value,
-        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        self.try_get_or_load_here(key, LoadOptions::default(), load).await
-    }
-
-    /// As [`Cache::try_get_or_load`], with options, for a loader that borrows from its caller: it cannot outlive the call, so
-    /// whatever is refreshed behind a caller's back is not refreshed by it.
-    ///
-    /// # Errors
-    /// As [`Cache::try_get_or_load_with`].
-    pub async fn try_get_or_load_here<T, E, F, Fut>(
+    /// As [`Cache::get_or_load_with`].
+    pub async fn get_or_load_option<T, F, Fut>(
         &self,
         key: impl AsRef<[u8]>,
         options: LoadOptions,
         load: F,
-    ) -> Result<Arc<T>, LoadError<E>>
+    ) -> Result<Option<Arc<T>>, Error>
+    where
+        T: Value,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Option<T>> + Send + 'static,
+    {
+        let infallible = move || async move { Ok::<Option<T>, Infallible>(load().await) };
+        self.try_get_or_load_option(key, options, infallible).await.map_err(without_loader)
+    }
+
+    /// As [`Cache::get_or_load_option`], for a loader that can fail.
+    ///
+    /// # Errors
+    /// As [`Cache::try_get_or_load_with`].
+    pub async fn try_get_or_load_option<T, E, F, Fut>(
+        &self,
+        key: impl AsRef<[u8]>,
+        options: LoadOptions,
+        load: F,
+    ) -> Result<Option<Arc<T>>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<T>, E>> + Send + 'static,
+    {
+        self.obtain(key.as_ref(), Wanted { options, nothing: true }, load).await
+    }
+
+    /// The way of every loader that owns what it needs.
+    async fn obtain<T, E, F, Fut>(&self, key: &[u8], wanted: Wanted, load: F) -> Result<Answer<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<T>, E>> + Send + 'static,
+    {
+        wanted.options.check()?;
+        if let Some(seen) = self.near::<T>(key, &wanted)? {
+            if seen.verdict != Verdict::Fresh {
+                self.refresh_behind(self.at(key)?, wanted, &seen, load);
+            }
+            return Ok(seen.answer);
+        }
+        let at = self.at(key)?;
+        let Some(soft) = self.soft_timeout(&wanted) else {
+            let (seen, load) = Box::pin(self.beyond(&at, &wanted, load, &OnceLock::new())).await?;
+            return Ok(self.served(at, wanted, seen, load));
+        };
+        let kept = Arc::new(OnceLock::new());
+        let (cache, beyond, keeps) = (self.borrowed(), at.clone(), Arc::clone(&kept));
+        let flight = Box::pin(async move {
+            let (seen, load) = cache.beyond(&beyond, &wanted, load, &keeps).await?;
+            Ok(cache.served(beyond, wanted, seen, load))
+        });
+        self.within_soft(&at, soft, &kept, flight).await
+    }
+
+    fn served<T, E, F, Fut>(&self, at: At, wanted: Wanted, seen: Seen<T>, load: Option<F>) -> Answer<T>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<T>, E>> + Send + 'static,
+    {
+        if let (Verdict::Due | Verdict::Stale, Some(load)) = (seen.verdict, load) {
+            self.refresh_behind(at, wanted, &seen, load);
+        }
+        seen.answer
+    }
+
+    /// What L1 does not answer: joins the flight of the key. Gives the loader back if it was not needed.
+    async fn beyond<T, E, F, Fut>(
+        &self,
+        at: &At,
+        wanted: &Wanted,
+        load: F,
+        kept: &OnceLock<Arc<T>>,
+    ) -> Result<(Seen<T>, Option<F>), LoadError<E>>
     where
         T: Value,
         E: fmt::Debug + fmt::Display + Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        Fut: Future<Output = Result<Option<T>, E>>,
     {
-        let key = key.as_ref();
-        if let Some(value) = self.typed_in_l1(key)? {
-            return Ok(value);
+        let mut load = Some(load);
+        // In boxes, here and below: a loader may load in turn, and each level of it would lie on one stack.
+        let loading = Box::pin(self.load(at, wanted, &mut load, kept));
+        let mut seen = self.fly(at, at.wire.as_bytes(), loading).await?;
+        if seen.answer.is_none() && !wanted.nothing {
+            // Others asked whether there is something, and were told no. Here it is asked what it is.
+            seen = Box::pin(self.load(at, wanted, &mut load, kept)).await?;
         }
-        let at = self.at(key)?;
-        self.fly(&at, at.wire.as_bytes(), self.load(&at, &options, load)).await
+        Ok((seen, load))
     }
 
     /// Joins the flight of a key under a name, or begins it with `load`. Who only waits drops `load` as it was given.
-    pub(super) async fn fly<T, E>(
+    pub(super) async fn fly<R, E>(
         &self,
         at: &At,
         name: &[u8],
-        load: impl Future<Output = Result<Arc<T>, LoadError<E>>>,
-    ) -> Result<Arc<T>, LoadError<E>>
+        load: impl Future<Output = Result<R, LoadError<E>>>,
+    ) -> Result<R, LoadError<E>>
     where
-        T: Send + Sync + 'static,
+        R: Share,
         E: fmt::Debug + fmt::Display + Send + Sync + 'static,
     {
         match self.engine.flights.join(at.hash, name).await {
             Part::Leader(leader) => lead(leader, load).await,
             Part::Alone => load.await,
-            Part::Follower(landed) => match shared::<T, E>(landed) {
+            Part::Follower(landed) => match shared::<R, E>(landed) {
                 Some(answer) => {
                     self.engine.counters.coalesced.add();
                     answer
@@ -148,88 +304,147 @@ impl Cache {
         }
     }
 
-    /// Looks in the second tier, then loads and stores.
-    pub(super) async fn load<T, E, F, Fut>(
+    /// Looks in the second tier, then loads and stores. The loader is taken if it runs.
+    async fn load<T, E, F, Fut>(
         &self,
         at: &At,
-        options: &LoadOptions,
-        load: F,
-    ) -> Result<Arc<T>, LoadError<E>>
+        wanted: &Wanted,
+        load: &mut Option<F>,
+        kept: &OnceLock<Arc<T>>,
+    ) -> Result<Seen<T>, LoadError<E>>
     where
         T: Value,
-        E: fmt::Debug + fmt::Display,
+        E: fmt::Debug + fmt::Display + Send + Sync + 'static,
         F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        Fut: Future<Output = Result<Option<T>, E>>,
     {
         let engine = &*self.engine;
         let ticket = self.ticket(at);
         // A flight may have landed between this caller's first look and its own flight.
-        let landed = self.l1_peek(at);
-        if let Some(value) = landed.and_then(|hit| self.typed(at.wire.as_bytes(), hit)) {
-            return Ok(value);
+        if let Some(seen) = self.near_again(at, wanted) {
+            return Ok(seen);
         }
-        if let Some(value) = self.tier_value(at).await? {
-            return Ok(value);
+        let found = self.look(at, wanted).await?;
+        if let Some(seen) = found.as_ref()
+            && seen.serves()
+        {
+            return Ok(found.unwrap_or(Seen::fresh(None)));
         }
-        let mut fill = match self.begin_fill(at, self.fill_locks(options), true).await? {
-            Begun::Found(value) => return Ok(value),
+        // Past its time, and better than nothing should the loader fail.
+        let instead = found.and_then(|seen| seen.answer).or_else(|| self.fallback(at));
+        if let Some(value) = &instead {
+            let _ = kept.set(Arc::clone(value));
+        }
+        // A refresh of this key may be under way, begun when there was something to refresh.
+        if let Some(landed) = engine.flights.follow_refresh(at.hash, at.wire.as_bytes()).await
+            && let Some(Ok(seen)) = shared::<Seen<T>, E>(landed)
+            && (seen.answer.is_some() || wanted.nothing)
+        {
+            engine.counters.coalesced.add();
+            return Ok(seen);
+        }
+        let fill = match self.begin_fill(at, self.fill_locks(&wanted.options), true, 0).await? {
+            Begun::Found(value) => return Ok(Seen::fresh(Some(value))),
             Begun::Load(fill) => fill,
             Begun::Busy => Fill::open(),
         };
+        // It is taken here alone, and by one call of this at most.
+        let Some(load) = load.take() else { return Err(Error::Closed.into()) };
+        match (Box::pin(self.load_and_keep(at, wanted, ticket, fill, load)).await, instead) {
+            (Err(LoadError::Loader(_) | LoadError::Timeout(_)), Some(value)) => {
+                engine.counters.stale_if_error.add();
+                Ok(Seen::fresh(Some(value)))
+            }
+            (loaded, _) => loaded.map(Seen::fresh),
+        }
+    }
+
+    /// Runs the loader and stores what it returns, unless somebody was there first.
+    pub(super) async fn load_and_keep<T, E, F, Fut>(
+        &self,
+        at: &At,
+        wanted: &Wanted,
+        ticket: Ticket,
+        mut fill: Fill,
+        load: F,
+    ) -> Result<Answer<T>, LoadError<E>>
+    where
+        T: Value,
+        E: fmt::Debug + fmt::Display,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Option<T>, E>>,
+    {
+        let engine = &*self.engine;
         // Read before the loader begins, so that what is invalidated meanwhile stays invalid.
-        let stamp = self.stamp(&options.set.tags).await?;
+        let stamp = self.stamp(&wanted.options.set.tags).await?;
         engine.counters.loads.add();
         let span = tracing::debug_span!(target: "cachekit", "load", key = ?at.wire);
         let load = || loading(span, load());
         let began_ms = engine.clock.coarse_ms();
-        let loaded = match options.hard_timeout.flatten() {
+        let loaded = match self.hard_timeout(wanted) {
             None => load().await,
             Some(timeout) => match no_longer_than(timeout, load()).await {
                 Some(loaded) => loaded,
                 None => {
                     engine.counters.load_failures.add();
+                    engine.counters.hard_timeouts.add();
+                    fill.end().await;
                     return Err(LoadError::Timeout(timeout));
                 }
             },
         };
-        let value = match loaded {
-            Ok(value) => Arc::new(value),
+        let answer = match loaded {
+            Ok(value) => value.map(Arc::new),
             Err(error) => {
                 engine.counters.load_failures.add();
+                fill.end().await;
                 return Err(LoadError::Loader(Arc::new(error)));
             }
         };
         let cost_us = engine.clock.coarse_ms().saturating_sub(began_ms).saturating_mul(1000);
-        let times = self.times(&options.set)?;
-        // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
-        let kept = match engine.codec.encode(&new_entry(at, times, cost_us, &stamp), &*value) {
-            Ok(stored) => {
-                let typed = Some(Arc::clone(&value) as Typed);
-                let entry = Entry { stored, times, typed, decodes: true };
-                self.write(at, entry, Some(ticket), Some(&mut fill)).await.map(|_| ())
+        let entry = match &answer {
+            Some(value) => {
+                let times = self.loaded_times(&wanted.options.set)?;
+                let stored = engine.codec.encode(&new_entry(at, times, cost_us, &stamp), &**value);
+                let typed = Some(Arc::clone(value) as Typed);
+                Some(stored.map(|stored| Entry { stored, times, typed, decodes: true }).map_err(Error::from))
             }
-            Err(error) => Err(error.into()),
+            None => self.negative_entry(at, wanted, &stamp),
+        };
+        // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
+        let kept = match entry {
+            Some(Ok(entry)) => self.write(at, entry, Some(ticket), Some(&mut fill)).await.map(|_| ()),
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
         };
         fill.end().await;
         match kept {
             Err(error @ Error::Backend(_)) if engine.settings.strict => Err(error.into()),
-            _ => Ok(value),
+            _ => Ok(answer),
         }
+    }
+
+    pub(super) fn hard_timeout(&self, wanted: &Wanted) -> Option<Duration> {
+        wanted.options.hard_timeout.unwrap_or(self.near.fresh.config.hard_timeout)
+    }
+
+    fn soft_timeout(&self, wanted: &Wanted) -> Option<Duration> {
+        wanted.options.soft_timeout.unwrap_or(self.near.fresh.config.soft_timeout)
     }
 }
 
 /// Loads for everybody who waits.
-async fn lead<T, E>(
+pub(super) async fn lead<R, E>(
     leader: Leader<'_>,
-    load: impl Future<Output = Result<Arc<T>, LoadError<E>>>,
-) -> Result<Arc<T>, LoadError<E>>
+    load: impl Future<Output = Result<R, LoadError<E>>>,
+) -> Result<R, LoadError<E>>
 where
-    T: Send + Sync + 'static,
+    R: Share,
     E: fmt::Debug + fmt::Display + Send + Sync + 'static,
 {
     let answer = leader.lead(load).await;
     match &answer {
-        Ok(value) => leader.land(Ok(Arc::clone(value) as Arc<dyn Any + Send + Sync>)),
+        Ok(value) => leader.land(Ok(value.landed())),
         Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
         Err(LoadError::Timeout(after)) => leader.land(Err(Arc::new(TimedOut(*after)))),
         // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
@@ -239,17 +454,47 @@ where
     answer
 }
 
+/// What a flight ends with, for all who wait for it.
+pub(super) trait Share: Sized {
+    fn landed(&self) -> Arc<dyn Any + Send + Sync>;
+    fn share(landed: Arc<dyn Any + Send + Sync>) -> Option<Self>;
+}
+
+impl<T: Send + Sync + 'static> Share for Arc<T> {
+    fn landed(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(self) as Arc<dyn Any + Send + Sync>
+    }
+
+    fn share(landed: Arc<dyn Any + Send + Sync>) -> Option<Self> {
+        landed.downcast().ok()
+    }
+}
+
+/// Its age goes with a value: who waited for a stale one counts it, and sees to its refresh if nobody does.
+struct Aged<T>(Answer<T>, Verdict, u64);
+
+impl<T: Send + Sync + 'static> Share for Seen<T> {
+    fn landed(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(Aged(self.answer.clone(), self.verdict, self.created_ms))
+    }
+
+    fn share(landed: Arc<dyn Any + Send + Sync>) -> Option<Self> {
+        let aged = landed.downcast::<Aged<T>>().ok()?;
+        Some(Self { answer: aged.0.clone(), verdict: aged.1, created_ms: aged.2 })
+    }
+}
+
 /// What everybody gets who waited for a loader that took too long.
 struct TimedOut(Duration);
 
 /// What a flight landed, as the types this caller expects; `None` if they are others.
-fn shared<T, E>(landed: Landed) -> Option<Result<Arc<T>, LoadError<E>>>
+pub(super) fn shared<R, E>(landed: Landed) -> Option<Result<R, LoadError<E>>>
 where
-    T: Send + Sync + 'static,
+    R: Share,
     E: fmt::Debug + fmt::Display + Send + Sync + 'static,
 {
     match landed {
-        Ok(value) => value.downcast::<T>().ok().map(Ok),
+        Ok(value) => R::share(value).map(Ok),
         Err(error) => match error.downcast::<TimedOut>() {
             Ok(timed_out) => Some(Err(LoadError::Timeout(timed_out.0))),
             Err(error) => error.downcast::<E>().ok().map(|error| Err(LoadError::Loader(error))),
@@ -258,7 +503,7 @@ where
 }
 
 /// The error of a load whose loader cannot fail.
-fn without_loader(error: LoadError<Infallible>) -> Error {
+pub(super) fn without_loader(error: LoadError<Infallible>) -> Error {
     match error {
         LoadError::Cache(error) => error,
         LoadError::Timeout(after) => Error::LoadTimeout(after),

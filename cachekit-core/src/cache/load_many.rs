@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 
+use super::seen::Wanted;
 use super::{Cache, LoadOptions, Value};
 use crate::error::{Error, LoadError};
 use crate::guard::deadline::within;
@@ -167,7 +168,8 @@ impl Cache {
         Fut: Future<Output = Result<T, E>>,
     {
         let at = self.at(key)?;
-        self.fly(&at, at.wire.as_bytes(), self.load(&at, &options, load)).await
+        let wanted = Wanted { options, nothing: false };
+        self.load_here(&at, &wanted, move || async move { load().await.map(Some) }).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::guard::fill_lock::FillLocks;
 use crate::invalidate::tags::Tags;
 
@@ -21,6 +22,9 @@ pub struct SetOptions {
     pub(crate) ttl: Option<Option<Duration>>,
     /// What the entry is filed under.
     pub(crate) tags: Tags,
+    /// `None`: the cache's default; zero: no such window.
+    pub(crate) stale: Option<Duration>,
+    pub(crate) stale_if_error: Option<Duration>,
 }
 
 impl SetOptions {
@@ -35,6 +39,21 @@ impl SetOptions {
     #[must_use]
     pub const fn without_expiry(mut self) -> Self {
         self.ttl = Some(None);
+        self
+    }
+
+    /// For `window` after its life the value may be served while it is refreshed; zero for not at all, whatever the cache's
+    /// default. Only who has a loader is served it: [`Cache::get_or_load_with`](crate::Cache::get_or_load_with) and its kin.
+    #[must_use]
+    pub const fn with_stale(mut self, window: Duration) -> Self {
+        self.stale = Some(window);
+        self
+    }
+
+    /// For `window` after its life and its stale window the value may be served if its loader fails; zero for not at all.
+    #[must_use]
+    pub const fn with_stale_if_error(mut self, window: Duration) -> Self {
+        self.stale_if_error = Some(window);
         self
     }
 
@@ -72,6 +91,10 @@ pub struct LoadOptions {
     pub(crate) hard_timeout: Option<Option<Duration>>,
     /// `None`: the cache's. `Some(None)`: none.
     pub(crate) fill_locks: Option<Option<FillLocks>>,
+    /// `None`: the cache's. `Some(None)`: none.
+    pub(crate) soft_timeout: Option<Option<Duration>>,
+    pub(crate) negative_ttl: Option<Duration>,
+    pub(crate) early_refresh: Option<f64>,
 }
 
 impl LoadOptions {
@@ -87,6 +110,80 @@ impl LoadOptions {
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.set = self.set.with_ttl(ttl);
         self
+    }
+
+    /// See [`SetOptions::with_stale`].
+    #[must_use]
+    pub fn with_stale(mut self, window: Duration) -> Self {
+        self.set = self.set.with_stale(window);
+        self
+    }
+
+    /// See [`SetOptions::with_stale_if_error`].
+    #[must_use]
+    pub fn with_stale_if_error(mut self, window: Duration) -> Self {
+        self.set = self.set.with_stale_if_error(window);
+        self
+    }
+
+    /// See [`SetOptions::with_tag`].
+    #[must_use]
+    pub fn with_tag(mut self, tag: impl AsRef<[u8]>) -> Self {
+        self.set = self.set.with_tag(tag);
+        self
+    }
+
+    /// A caller that could have a value past its time waits no longer than this for the store and the loader, which then goes
+    /// on in the background. Without such a value it waits on.
+    #[must_use]
+    pub const fn with_soft_timeout(mut self, timeout: Duration) -> Self {
+        self.soft_timeout = Some(Some(timeout));
+        self
+    }
+
+    /// Callers wait for the loader, however slow it is.
+    #[must_use]
+    pub const fn without_soft_timeout(mut self) -> Self {
+        self.soft_timeout = Some(None);
+        self
+    }
+
+    /// The loader may take as long as it likes.
+    #[must_use]
+    pub const fn without_hard_timeout(mut self) -> Self {
+        self.hard_timeout = Some(None);
+        self
+    }
+
+    /// How long it is remembered that the loader found nothing.
+    #[must_use]
+    pub const fn with_negative_ttl(mut self, ttl: Duration) -> Self {
+        self.negative_ttl = Some(ttl);
+        self
+    }
+
+    /// How eagerly this call refreshes a value before its end, weighed by what its load costs: XFetch's β, of which 1 is the
+    /// optimum. Above 0, at most 100.
+    #[must_use]
+    pub const fn with_early_refresh(mut self, beta: f64) -> Self {
+        self.early_refresh = Some(beta);
+        self
+    }
+
+    /// What cannot work whatever the key.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        crate::fresh::check_eagerness(self.early_refresh)?;
+        let zero = Some(Duration::ZERO);
+        for (setting, value) in [
+            ("soft_timeout", self.soft_timeout.flatten()),
+            ("hard_timeout", self.hard_timeout.flatten()),
+            ("negative_ttl", self.negative_ttl),
+        ] {
+            if value == zero {
+                return Err(Error::Freshness { setting, accepts: "more than zero; leave it out for none" });
+            }
+        }
+        Ok(())
     }
 
     /// A loader that takes longer than this is dropped, and its callers get

@@ -366,7 +366,7 @@ impl Cache {
 
     fn keep_epoch(&self, at: &At, number: Number, ticket: Ticket, stored: Bytes) {
         let near = &*self.near;
-        let (epoch, life) = self.life(Times::default(), ticket);
+        let (epoch, life) = self.life(Times::default(), b"", ticket);
         let typed: Typed = Arc::new(number);
         let reserve = size_of::<Number>() as u64;
         let kept = near.writes.keep_if_still(at.hash, ticket, || {

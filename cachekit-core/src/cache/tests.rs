@@ -5,6 +5,7 @@ mod dictionaries;
 mod failures;
 mod fill;
 mod flights;
+mod freshness;
 mod interop;
 mod load;
 mod load_many;

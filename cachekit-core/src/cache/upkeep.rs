@@ -54,6 +54,25 @@ impl CacheHealth {
     }
 }
 
+/// From the times that an entry has to the ones it is to have.
+pub(super) type Renew<'a> = &'a (dyn Fn(Times) -> Times + Sync);
+
+/// The windows of `new` for an entry that was made earlier, which is remembered.
+fn renewed(old: Times, new: Times) -> Times {
+    // The writer's clock may be ahead of ours by the allowed skew, and an entry cannot end before it began.
+    let after = |end_ms: u64| if end_ms == 0 { 0 } else { end_ms.max(old.created_ms.saturating_add(1)) };
+    let fresh_for_ms = match new.fresh_for_ms {
+        0 => 0,
+        fresh_for_ms => after(new.created_ms.saturating_add(fresh_for_ms)) - old.created_ms,
+    };
+    Times {
+        created_ms: old.created_ms,
+        fresh_for_ms,
+        stale_until_ms: after(new.stale_until_ms),
+        expires_ms: after(new.expires_ms),
+    }
+}
+
 /// A clearing under way. However it ends, also if the caller goes away, reads and flights are too late that began while the
 /// store still had older entries, and the caches beside this one forget what the store may not have any more.
 struct Clearing<'a> {
@@ -95,11 +114,9 @@ impl Cache {
                 None => return Ok(None),
             },
         };
-        let times = opened.meta().times;
-        Ok(match times.ttl(self.engine.clock.unix_ms()) {
-            Ttl::Ms(_) if times.expires_ms <= self.engine.clock.unix_ms() => None,
-            left => Some(left),
-        })
+        // Until `get` stops finding it, which is not when the store may forget it.
+        let Some(end_ms) = opened.meta().times.fresh_until_ms() else { return Ok(Some(Ttl::Never)) };
+        Ok(end_ms.checked_sub(self.engine.clock.unix_ms()).filter(|left_ms| *left_ms > 0).and_then(Ttl::from_ms))
     }
 
     /// The entry of `key` in the second tier, checked, with its times and its payload: for tools that show what they do
@@ -118,7 +135,7 @@ impl Cache {
         };
         self.need_dictionary(tier, Some(&stored), deadline).await;
         let opened = self.judge(self.engine.codec.open(&stored, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
-        match opened.filter(|opened| opened.freshness() == Freshness::Fresh) {
+        match opened.filter(|opened| opened.freshness() == Freshness::Fresh && !opened.meta().is_nothing) {
             Some(opened) => Ok(self.is_in_force(&opened, None).await?.then_some(opened)),
             None => Ok(None),
         }
@@ -139,35 +156,48 @@ impl Cache {
         }
         let new = self.times(&options)?;
         let deadline = self.deadline();
-        let Some(tier) = &engine.tier else { return self.touch_l1(&at, new).await };
+        let renew = |old: Times| renewed(old, new);
+        let Some(tier) = &engine.tier else { return self.touch_l1(&at, &renew).await };
         self.overtake(&at);
         let unsettled = Unsettled { engine, at: &at };
         let _turn = self.count_failure(self.turn(&at, deadline, Operation::Touch).await)?;
-        let touched = self.touch_tier(tier, &at, new, deadline).await?;
+        let touched = self.touch_tier(tier, &at, &renew, deadline).await?;
         unsettled.forget();
         Ok(touched)
     }
 
-    async fn touch_l1(&self, at: &At, new: Times) -> Result<bool, Error> {
+    pub(super) async fn touch_l1(&self, at: &At, renew: Renew<'_>) -> Result<bool, Error> {
         let ticket = self.ticket(at);
         let Some(hit) = self.l1_hit(at) else { return Ok(false) };
-        let Some(stored) = self.retimed(at, &hit.to_bytes(), new)? else { return Ok(false) };
-        let decodes = self.opened(at.wire.as_bytes(), &hit).is_some_and(|opened| opened.is_typed());
-        self.write(at, Entry { stored, times: new, typed: None, decodes }, Some(ticket), None).await
+        let Some(opened) = self.opened(at.wire.as_bytes(), &hit) else { return Ok(false) };
+        let Some(stored) = self.retimed(at, &hit.to_bytes(), renew)? else { return Ok(false) };
+        let (times, decodes) = (renew(opened.meta().times), opened.is_typed());
+        self.write(at, Entry { stored, times, typed: None, decodes }, Some(ticket), None).await
     }
 
-    async fn touch_tier(&self, tier: &Tier, at: &At, new: Times, deadline: Deadline) -> Result<bool, Error> {
-        let ttl = new.ttl(self.engine.clock.unix_ms());
+    pub(super) async fn touch_tier(
+        &self,
+        tier: &Tier,
+        at: &At,
+        renew: Renew<'_>,
+        deadline: Deadline,
+    ) -> Result<bool, Error> {
+        let life = |stored: &[u8]| {
+            let times = Envelope::peek(stored).map(|meta| meta.times).unwrap_or_default();
+            times.ttl(self.engine.clock.unix_ms())
+        };
         if !tier.has_cas() {
             let Some(stored) = self.count_failure(tier.get(&at.wire, deadline).await)? else { return Ok(false) };
-            let Some(stored) = self.retimed_in_force(at, &stored, new).await? else { return Ok(false) };
+            let Some(stored) = self.retimed_in_force(at, &stored, renew).await? else { return Ok(false) };
+            let ttl = life(&stored);
             self.count_failure(tier.set(&at.wire, stored, ttl, deadline).await)?;
             return Ok(true);
         }
         for _ in 0..CAS_ATTEMPTS {
             let found = self.count_failure(tier.get_version(&at.wire, deadline).await)?;
             let Some((stored, version)) = found else { return Ok(false) };
-            let Some(stored) = self.retimed_in_force(at, &stored, new).await? else { return Ok(false) };
+            let Some(stored) = self.retimed_in_force(at, &stored, renew).await? else { return Ok(false) };
+            let ttl = life(&stored);
             if self.count_failure(tier.set_if(&at.wire, stored, ttl, Some(version), deadline).await)? {
                 return Ok(true);
             }
@@ -177,22 +207,16 @@ impl Cache {
     }
 
     /// As [`Self::retimed`], of an entry that was not invalidated meanwhile.
-    async fn retimed_in_force(&self, at: &At, stored: &Bytes, new: Times) -> Result<Option<Bytes>, Error> {
-        let Some(retimed) = self.retimed(at, stored, new)? else { return Ok(None) };
+    async fn retimed_in_force(&self, at: &At, stored: &Bytes, renew: Renew<'_>) -> Result<Option<Bytes>, Error> {
+        let Some(retimed) = self.retimed(at, stored, renew)? else { return Ok(None) };
         let opened = self.judge(self.engine.codec.open(&retimed, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
         let Some(opened) = opened else { return Ok(None) };
         Ok(self.is_in_force(&opened, None).await?.then_some(retimed))
     }
 
     /// The entry with a new end; `None` if it is none of ours, or over.
-    fn retimed(&self, at: &At, stored: &Bytes, new: Times) -> Result<Option<Bytes>, Error> {
-        let change = |old: Times| {
-            // The writer's clock may be ahead of ours by the allowed skew, and an entry cannot end before it began.
-            let expires_ms = if new.expires_ms == 0 { 0 } else { new.expires_ms.max(old.created_ms.saturating_add(1)) };
-            let stale_until_ms = if expires_ms == 0 { old.stale_until_ms } else { old.stale_until_ms.min(expires_ms) };
-            Times { expires_ms, stale_until_ms, ..old }
-        };
-        match self.engine.codec.retime(stored, at.wire.as_bytes(), self.engine.clock.unix_ms(), change) {
+    fn retimed(&self, at: &At, stored: &Bytes, renew: Renew<'_>) -> Result<Option<Bytes>, Error> {
+        match self.engine.codec.retime(stored, at.wire.as_bytes(), self.engine.clock.unix_ms(), renew) {
             Ok(stored) => Ok(Some(stored)),
             Err(RetimeError::Refused(refusal)) => self.judge(Err(refusal)),
             Err(RetimeError::Encode(error)) => Err(error.into()),

@@ -56,7 +56,12 @@ pub struct Meta {
     pub load_cost_us: u64,
     /// The epoch its namespace had; 0 for none. Compared for equality only.
     pub namespace_epoch: u64,
+    /// Whether it says that there is no value: its loader found none. Such an entry is an answer to loads alone.
+    pub is_nothing: bool,
 }
+
+/// The one flag: [`Meta::is_nothing`].
+const NOTHING: u8 = 1;
 
 /// A tag and the epoch it had when the entry was written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,6 +107,7 @@ pub(super) fn begin(entry: &NewEntry<'_>, payload_room: usize, out: &mut Vec<u8>
     let mut header = [0; HEADER_LEN];
     header[..4].copy_from_slice(&MAGIC);
     header[at::VERSION] = VERSION;
+    header[at::FLAGS] = if entry.meta.is_nothing { NOTHING } else { 0 };
     set_times(&mut header, entry.meta.times)?;
     put(&mut header, at::LOAD_COST, entry.meta.load_cost_us.to_le_bytes());
     put(&mut header, at::EPOCH, entry.meta.namespace_epoch.to_le_bytes());
@@ -211,21 +217,33 @@ impl Envelope {
         }
         let u64_at = |at| u64::from_le_bytes(take(header, at));
         Ok(Self {
-            meta: Meta {
-                times: Times {
-                    created_ms: u64_at(at::CREATED),
-                    fresh_for_ms: u64_at(at::FRESH_FOR),
-                    stale_until_ms: u64_at(at::STALE_UNTIL),
-                    expires_ms: u64_at(at::EXPIRES),
-                },
-                load_cost_us: u64_at(at::LOAD_COST),
-                namespace_epoch: u64_at(at::EPOCH),
-            },
+            meta: Self::meta_of(header),
             payload_len: u64_at(at::PAYLOAD_LEN),
             key_end: HEADER_LEN + key_len,
             payload_at: stored.len() - rest.len(),
             stored: stored.clone(),
         })
+    }
+
+    /// What an entry says about itself, without a check: for one that was checked before it came to L1.
+    pub(crate) fn peek(stored: &[u8]) -> Option<Meta> {
+        let header = stored.first_chunk::<HEADER_LEN>().filter(|header| header.starts_with(&MAGIC))?;
+        Some(Self::meta_of(header))
+    }
+
+    fn meta_of(header: &[u8; HEADER_LEN]) -> Meta {
+        let u64_at = |at| u64::from_le_bytes(take(header, at));
+        Meta {
+            times: Times {
+                created_ms: u64_at(at::CREATED),
+                fresh_for_ms: u64_at(at::FRESH_FOR),
+                stale_until_ms: u64_at(at::STALE_UNTIL),
+                expires_ms: u64_at(at::EXPIRES),
+            },
+            load_cost_us: u64_at(at::LOAD_COST),
+            namespace_epoch: u64_at(at::EPOCH),
+            is_nothing: header[at::FLAGS] & NOTHING != 0,
+        }
     }
 
     /// Everything that can be checked without the key asked for, a cipher or a clock.
@@ -259,7 +277,7 @@ impl Envelope {
         if !reserved_is_0 || self.wire_key().is_empty() || !self.meta.times.in_order() {
             return Err(Refusal::Corrupt);
         }
-        if stored[at::FLAGS] != 0 {
+        if stored[at::FLAGS] & !NOTHING != 0 {
             return Err(Refusal::Version);
         }
         if self.is_sealed() && self.cipher().is_none() {

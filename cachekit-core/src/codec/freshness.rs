@@ -52,6 +52,50 @@ impl Times {
         stale_after_created && expires_last
     }
 
+    /// When it stops being fresh. `None`: never.
+    #[must_use]
+    pub const fn fresh_until_ms(&self) -> Option<u64> {
+        let end_ms = match self.expires_ms {
+            0 => u64::MAX,
+            end_ms => end_ms,
+        };
+        match self.fresh_for_ms {
+            0 if end_ms == u64::MAX && self.expires_ms == 0 => None,
+            0 => Some(end_ms),
+            fresh_for_ms => {
+                let fresh_ms = self.created_ms.saturating_add(fresh_for_ms);
+                Some(if fresh_ms < end_ms { fresh_ms } else { end_ms })
+            }
+        }
+    }
+
+    /// Whether there is a time in which it is served only if loading fails.
+    #[must_use]
+    pub const fn has_error_window(&self) -> bool {
+        match self.fresh_until_ms() {
+            None => false,
+            Some(fresh_until_ms) => {
+                let served_until_ms =
+                    if self.stale_until_ms > fresh_until_ms { self.stale_until_ms } else { fresh_until_ms };
+                self.expires_ms == 0 || self.expires_ms > served_until_ms
+            }
+        }
+    }
+
+    /// The same windows for an entry made at `now_ms`.
+    #[must_use]
+    pub(crate) const fn shifted_to(&self, now_ms: u64) -> Self {
+        const fn shifted(end_ms: u64, from_ms: u64, to_ms: u64) -> u64 {
+            if end_ms == 0 { 0 } else { to_ms.saturating_add(end_ms.saturating_sub(from_ms)) }
+        }
+        Self {
+            created_ms: now_ms,
+            fresh_for_ms: self.fresh_for_ms,
+            stale_until_ms: shifted(self.stale_until_ms, self.created_ms, now_ms),
+            expires_ms: shifted(self.expires_ms, self.created_ms, now_ms),
+        }
+    }
+
     /// How long a store must keep the entry from `now_ms` on. At least a millisecond: a store has no shorter life, and the
     /// entry itself knows that it is over.
     #[must_use]

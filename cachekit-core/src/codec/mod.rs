@@ -314,6 +314,9 @@ impl Opened {
 
     /// The typed value.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        if self.meta().is_nothing {
+            return Err(Refusal::Decode(DecodeFault::Shape));
+        }
         let serializer = self.envelope.serializer()?;
         let compressor = self.envelope.compressor()?;
         if compressor == Compressor::None {

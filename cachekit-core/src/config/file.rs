@@ -31,7 +31,7 @@ pub(super) struct File {
     fields: Fields,
 }
 
-type Field<T> = Option<Spanned<T>>;
+pub(super) type Field<T> = Option<Spanned<T>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +53,7 @@ struct Fields {
     l1: L1,
     #[serde(default)]
     invalidation: Invalidation,
+    freshness: super::freshness::Fields,
     #[serde(default)]
     compression: CompressionFields,
     #[serde(default)]
@@ -179,6 +180,7 @@ impl File {
         self.take(&fields.l1.ttl_cap, &mut config.l1_ttl_cap, "l1.ttl_cap", |text| duration(text))?;
         self.take(&fields.l1.coherence, &mut config.l1_coherence, "l1.coherence", |coherence| Ok(*coherence))?;
         self.invalidation(config)?;
+        self.fields.freshness.apply(self, config)?;
         self.compression(config)?;
         self.encryption(config)?;
         self.take(&fields.plugins.dirs, &mut config.plugin_dirs, "plugins.dirs", |dirs| {
@@ -351,7 +353,7 @@ impl File {
         Ok(())
     }
 
-    fn take<F, T>(
+    pub(super) fn take<F, T>(
         &self,
         field: &Field<F>,
         setting: &mut Setting<T>,

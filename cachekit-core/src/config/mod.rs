@@ -9,6 +9,7 @@ mod dictionary;
 mod env;
 mod error;
 mod file;
+mod freshness;
 mod guards;
 mod keys;
 mod preset;
@@ -31,6 +32,7 @@ use serde_json::{Map, Value as Json};
 pub use dictionary::DictionaryFile;
 pub use env::{Environment, Warning};
 pub use error::ConfigError;
+pub use freshness::FreshnessSettings;
 pub use guards::GuardNumbers;
 pub use secret::EngineServices;
 pub use show::Shown;
@@ -201,6 +203,8 @@ pub struct Config {
     pub namespace_epochs: Setting<NamespaceEpochs>,
     /// How long the second tier keeps the epoch of a tag.
     pub epoch_ttl: Setting<Duration>,
+    /// What is done about age.
+    pub freshness: FreshnessSettings,
     /// The second tier; `None`: nothing chose one.
     pub tier: Setting<Option<TierChoice>>,
     /// Where options of the second tier came from, unless from where the tier itself did.
@@ -253,6 +257,7 @@ impl Default for Config {
             l1_coherence: Setting::default_to(true),
             namespace_epochs: Setting::default_to(NamespaceEpochs::default()),
             epoch_ttl: Setting::default_to(builder::DEFAULT_EPOCH_TTL),
+            freshness: FreshnessSettings::default(),
             tier: Setting::default_to(None),
             tier_options: BTreeMap::new(),
             master_key: Setting::default_to(None),
@@ -448,6 +453,7 @@ impl Config {
             .coherence(self.l1_coherence.value)
             .namespace_epochs(self.namespace_epochs.value)
             .epoch_ttl(self.epoch_ttl.value)
+            .freshness(self.freshness.to_config())
             .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
         if let Some(file) = &self.dictionary.value {
             builder = builder.dictionary(Arc::clone(&file.dictionary));

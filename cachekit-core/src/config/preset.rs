@@ -57,6 +57,8 @@ pub(super) fn apply(config: &mut Config, name: &str, from: Source) -> Result<(),
     config.adaptive_timeout.set(preset.breaker, source());
     // The family's column "backpressure": on but in tests, which want to see every call arrive.
     config.bulkhead.set(preset.name != "test", source());
+    // The family's column "SWR": off in the two that are as plain as can be.
+    config.freshness.refresh_ahead.set(!matches!(preset.name, "minimal" | "test"), source());
     config.l1_coherence.set(preset.coherence, source());
     config.fill_locks_enabled.set(preset.coherence, source());
     Ok(())
@@ -67,6 +69,7 @@ pub(super) fn complete(config: &mut Config, environment: &Environment) -> Result
     if !config.is_io() {
         return Ok(());
     }
+    super::freshness::complete_io(config);
     match &config.tier.value {
         None => {
             let scheme = CACHEKITIO.first().copied().unwrap_or_default().to_owned();

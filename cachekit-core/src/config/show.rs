@@ -94,6 +94,7 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
     let mut settings: BTreeMap<String, Shown> =
         settings.into_iter().map(|(name, shown)| (name.to_owned(), shown)).collect();
     settings.extend(config.show_guards());
+    config.freshness.show(&mut settings);
     settings.extend(config.tier.value.as_ref().into_iter().flat_map(|tier| options(config, tier)));
     settings
 }

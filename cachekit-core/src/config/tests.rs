@@ -133,6 +133,54 @@ fn what_invalidation_cannot_use_is_refused_with_its_forms() {
 }
 
 #[test]
+fn every_setting_of_freshness_reaches_the_cache_and_is_shown() {
+    let text = "freshness = { stale = \"1m\", stale_if_error = \"1h\", refresh_ahead = true, refresh_ahead_at = 0.7, \
+                early_refresh = 1.5, jitter = 0.2, soft_timeout = \"100ms\", hard_timeout = \"5s\", negative_ttl = \"9s\", \
+                extend_on_get = 0.25, max_refreshes = 7, retry_interval = \"3s\", get_serves_stale = true }\n";
+    let config = from_toml(text).unwrap();
+    let secs = |secs| Some(std::time::Duration::from_secs(secs));
+    let expected = crate::fresh::FreshnessConfig {
+        stale: secs(60),
+        stale_if_error: secs(3600),
+        refresh_ahead: Some(0.7),
+        early_refresh: Some(1.5),
+        jitter: 0.2,
+        soft_timeout: Some(std::time::Duration::from_millis(100)),
+        hard_timeout: secs(5),
+        negative_ttl: secs(9),
+        extend_on_get: Some(0.25),
+        max_refreshes: 7,
+        retry_interval: std::time::Duration::from_secs(3),
+        get_serves_stale: true,
+    };
+    assert_eq!(config.freshness.to_config(), expected);
+    let shown = config.show();
+    assert_eq!(shown["freshness.stale"].value, "1m");
+    assert!(shown.iter().filter(|(name, _)| name.starts_with("freshness.")).all(|(_, s)| s.source.ends_with(":1")));
+    assert_eq!(shown.keys().filter(|name| name.starts_with("freshness.")).count(), 13);
+}
+
+#[test]
+fn settings_of_freshness_out_of_range_are_refused_with_the_range() {
+    for (line, expected) in [
+        ("freshness.jitter = 0.6", "0 to 0.5"),
+        ("freshness.jitter = nan", "0 to 0.5"),
+        ("freshness.refresh_ahead_at = nan", "between 0 and 1"),
+        ("freshness.refresh_ahead_at = 1.0", "between 0 and 1"),
+        ("freshness.early_refresh = -1.0", "above 0"),
+        ("freshness.early_refresh = inf", "above 0"),
+        ("freshness.extend_on_get = 0.0", "between 0 and 1"),
+        ("freshness.max_refreshes = 0", "1 to 10000"),
+        ("freshness.soft_timeout = \"0s\"", "more than zero"),
+        ("freshness.stale = \"soon\"", "no duration"),
+    ] {
+        let text = words(from_toml(&format!("{line}\n")));
+        assert!(text.contains("freshness.") && text.contains(expected) && text.contains(":1"), "{text}");
+    }
+    assert!(words(from_toml("freshness.stail = \"1s\"\n")).contains("stail"));
+}
+
+#[test]
 fn fill_locks_out_of_range_are_refused_with_the_range() {
     for (line, expected) in [
         ("fill_locks.hold = \"9ms\"", "10ms to 1h"),

@@ -14,11 +14,28 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cachekit_plugin::{Deadline, Operation};
+use cachekit_plugin::{Deadline, Operation, fork};
 use tokio::sync::Notify;
 
 use super::deadline::within;
 use crate::l1::KeyHash;
+
+/// Refreshes fly apart from loads: a load may end with what was there, and a refresh must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Load,
+    Refresh,
+}
+
+impl Kind {
+    /// Under which number the flight of a key is found.
+    const fn number(self, hash: KeyHash) -> u64 {
+        match self {
+            Self::Load => hash.as_u64(),
+            Self::Refresh => !hash.as_u64(),
+        }
+    }
+}
 
 /// What a flight ends with: a shared value or a shared error, of a type only its callers know.
 pub(crate) type Landed = Result<Arc<dyn Any + Send + Sync>, Arc<dyn Any + Send + Sync>>;
@@ -37,6 +54,8 @@ pub(crate) struct Flights {
 type Shard = Mutex<HashMap<u64, Arc<Flight>>>;
 
 struct Flight {
+    /// The process in which it flies: a child made by `fork()` has none of its parent's leaders.
+    process: u32,
     wire_key: Box<[u8]>,
     state: Mutex<State>,
     changed: Notify,
@@ -71,6 +90,7 @@ pub(crate) enum Part<'a> {
 pub(crate) struct Leader<'a> {
     flights: &'a Flights,
     hash: KeyHash,
+    kind: Kind,
     flight: Arc<Flight>,
 }
 
@@ -83,37 +103,70 @@ impl Flights {
 
     /// Joins the flight of a key, or begins it.
     pub(crate) async fn join(&self, hash: KeyHash, wire_key: &[u8]) -> Part<'_> {
+        self.join_as(Kind::Load, hash, wire_key).await
+    }
+
+    /// The same for a refresh.
+    pub(crate) async fn refresh(&self, hash: KeyHash, wire_key: &[u8]) -> Part<'_> {
+        self.join_as(Kind::Refresh, hash, wire_key).await
+    }
+
+    /// Begins the refresh of a key, unless one is flying.
+    pub(crate) fn try_refresh(&self, hash: KeyHash, wire_key: &[u8]) -> Option<Leader<'_>> {
+        self.begin(Kind::Refresh, hash, wire_key).ok()
+    }
+
+    /// Waits for the refresh of a key, if one is flying and it is not the caller's own.
+    pub(crate) async fn follow_refresh(&self, hash: KeyHash, wire_key: &[u8]) -> Option<Landed> {
+        let flight = lock(self.shard(hash)).get(&Kind::Refresh.number(hash)).cloned()?;
+        match flight.follow(wire_key).await {
+            Waited::Landed(landed) => Some(landed),
+            Waited::Abandoned | Waited::Parted => None,
+        }
+    }
+
+    async fn join_as(&self, kind: Kind, hash: KeyHash, wire_key: &[u8]) -> Part<'_> {
         loop {
-            let flight = {
-                let mut shard = lock(self.shard(hash));
-                match shard.entry(hash.as_u64()) {
-                    Entry::Vacant(free) => {
-                        let flight = Arc::new(Flight {
-                            wire_key: wire_key.into(),
-                            state: Mutex::new(State::Flying),
-                            changed: Notify::new(),
-                        });
-                        free.insert(Arc::clone(&flight));
-                        return Part::Leader(Leader { flights: self, hash, flight });
-                    }
-                    Entry::Occupied(taken) => Arc::clone(taken.get()),
-                }
+            let flight = match self.begin(kind, hash, wire_key) {
+                Ok(leader) => return Part::Leader(leader),
+                Err(flight) => flight,
             };
-            // A collision of hashes, or a loader that asks for its own key.
-            if *flight.wire_key != *wire_key || LEADING.with_borrow(|led| led.contains(&address(&flight))) {
-                return Part::Alone;
-            }
-            match within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(flight.wait().await) }).await {
-                Ok(Waited::Landed(landed)) => return Part::Follower(landed),
-                Ok(Waited::Abandoned) => {}
-                Ok(Waited::Parted) | Err(_) => return Part::Alone,
+            match flight.follow(wire_key).await {
+                Waited::Landed(landed) => return Part::Follower(landed),
+                Waited::Abandoned => {}
+                Waited::Parted => return Part::Alone,
             }
         }
     }
 
+    fn begin(&self, kind: Kind, hash: KeyHash, wire_key: &[u8]) -> Result<Leader<'_>, Arc<Flight>> {
+        let process = fork::generation();
+        let mut shard = lock(self.shard(hash));
+        if let Some(flight) = shard.get(&kind.number(hash))
+            && flight.process == process
+        {
+            return Err(Arc::clone(flight));
+        }
+        let flight = Arc::new(Flight {
+            process,
+            wire_key: wire_key.into(),
+            state: Mutex::new(State::Flying),
+            changed: Notify::new(),
+        });
+        shard.insert(kind.number(hash), Arc::clone(&flight));
+        Ok(Leader { flights: self, hash, kind, flight })
+    }
+
     /// Lets later callers begin anew: what is being loaded was overtaken by a write or a deletion.
     pub(crate) fn detach(&self, hash: KeyHash) {
-        lock(self.shard(hash)).remove(&hash.as_u64());
+        let mut shard = lock(self.shard(hash));
+        shard.remove(&Kind::Load.number(hash));
+        shard.remove(&Kind::Refresh.number(hash));
+    }
+
+    /// The same for loads alone: what they load is older than what a refresh is about to.
+    pub(crate) fn detach_loads(&self, hash: KeyHash) {
+        lock(self.shard(hash)).remove(&Kind::Load.number(hash));
     }
 
     /// As [`Self::detach`], for every key.
@@ -134,6 +187,19 @@ impl Flights {
 }
 
 impl Flight {
+    /// Waits for its end, unless that would be to wait for oneself or for another key.
+    async fn follow(self: &Arc<Self>, wire_key: &[u8]) -> Waited {
+        // A collision of hashes, a loader that asks for its own key, or a leader that stayed in the parent process.
+        if *self.wire_key != *wire_key
+            || self.process != fork::generation()
+            || LEADING.with_borrow(|led| led.contains(&address(self)))
+        {
+            return Waited::Parted;
+        }
+        let waited = within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(self.wait().await) });
+        waited.await.unwrap_or(Waited::Parted)
+    }
+
     async fn wait(&self) -> Waited {
         loop {
             // Registered before the state is read, so that a landing in between is not missed.
@@ -189,7 +255,7 @@ impl Drop for Leader<'_> {
         }
         drop(state);
         let mut shard = lock(self.flights.shard(self.hash));
-        if let Entry::Occupied(entry) = shard.entry(self.hash.as_u64())
+        if let Entry::Occupied(entry) = shard.entry(self.kind.number(self.hash))
             && Arc::ptr_eq(entry.get(), &self.flight)
         {
             entry.remove();

@@ -33,7 +33,7 @@ fn the_example_is_what_the_codec_writes_and_reads() {
         stale_until_ms: 1_700_000_090_000,
         expires_ms: 1_700_000_120_000,
     };
-    let meta = Meta { times, load_cost_us: 2_500, namespace_epoch: 0x1122_3344_5566_7788 };
+    let meta = Meta { times, load_cost_us: 2_500, namespace_epoch: 0x1122_3344_5566_7788, is_nothing: false };
     let tags = [Tag { name: b"team:7", epoch: 0x0102_0304_0506_0708 }];
     let entry = NewEntry { wire_key: b"ck:users:42", meta, tags: &tags };
     let ada = Person { name: "Ada".to_owned(), age: 36 };

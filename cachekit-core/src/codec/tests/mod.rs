@@ -18,7 +18,7 @@ pub(super) const NOW: u64 = 1_700_000_000_000;
 
 pub(super) fn meta() -> Meta {
     let times = Times { created_ms: NOW, fresh_for_ms: 10_000, stale_until_ms: NOW + 20_000, expires_ms: NOW + 60_000 };
-    Meta { times, load_cost_us: 1_234, namespace_epoch: 0xfeed_f00d }
+    Meta { times, load_cost_us: 1_234, namespace_epoch: 0xfeed_f00d, is_nothing: false }
 }
 
 pub(super) fn entry() -> NewEntry<'static> {

@@ -240,15 +240,24 @@ fn each_preset_sets_what_its_table_says() {
         let guards = ["bulkhead", "breaker", "retry", "adaptive_timeout"].map(value);
         let (reliability, backpressure) = (preset != "minimal" && preset != "test", preset != "test");
         assert_eq!(guards, [backpressure, reliability, reliability, reliability].map(|on| json!(on)), "{preset}");
-        let names = ["ttl", "deadline", "breaker", "l1.coherence", "fill_locks.enabled", "l1.max_bytes"];
+        let names = [
+            "ttl",
+            "deadline",
+            "breaker",
+            "l1.coherence",
+            "fill_locks.enabled",
+            "freshness.refresh_ahead",
+            "freshness.stale",
+            "l1.max_bytes",
+        ];
         serde_json::Value::from(names.map(value).to_vec())
     };
     let mib_100 = 100 << 20;
-    assert_eq!(resolved("minimal"), json!(["5m", "1s", false, false, false, mib_100]));
-    assert_eq!(resolved("test"), json!(["5m", "1s", false, false, false, mib_100]));
-    assert_eq!(resolved("dev"), json!(["5m", "1s", true, false, false, mib_100]));
-    assert_eq!(resolved("production"), json!(["10m", "250ms", true, true, true, mib_100]));
-    assert_eq!(resolved("io"), json!(["1h", "5s", true, true, true, mib_100]));
+    assert_eq!(resolved("minimal"), json!(["5m", "1s", false, false, false, false, "none", mib_100]));
+    assert_eq!(resolved("test"), json!(["5m", "1s", false, false, false, false, "none", mib_100]));
+    assert_eq!(resolved("dev"), json!(["5m", "1s", true, false, false, true, "none", mib_100]));
+    assert_eq!(resolved("production"), json!(["10m", "250ms", true, true, true, true, "none", mib_100]));
+    assert_eq!(resolved("io"), json!(["1h", "5s", true, true, true, true, "1h", mib_100]));
 }
 
 #[test]

@@ -1,0 +1,221 @@
+//! Looking for a value that may be past its time: what is there, and what its age means.
+//!
+//! `get` takes what is fresh. Whoever has a loader can use more, and must not take everything for an answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::tags::are_plausible;
+use super::{At, Cache, Entry, LoadOptions, Value};
+use crate::codec::{Envelope, Freshness, Meta, Opened, Refusal};
+use crate::error::Error;
+use crate::fresh::verdict::Verdict;
+use crate::l1::Hit;
+
+/// A value, or the knowledge that there is none.
+pub(super) type Answer<T> = Option<Arc<T>>;
+
+/// What was found, and what its age means.
+pub(super) struct Seen<T> {
+    pub(super) answer: Answer<T>,
+    pub(super) verdict: Verdict,
+    /// When it was made; 0 where that does not matter.
+    pub(super) created_ms: u64,
+}
+
+impl<T> Seen<T> {
+    pub(super) const fn fresh(answer: Answer<T>) -> Self {
+        Self { answer, verdict: Verdict::Fresh, created_ms: 0 }
+    }
+
+    /// Whether it is served without a loader having failed.
+    pub(super) const fn serves(&self) -> bool {
+        matches!(self.verdict, Verdict::Fresh | Verdict::Due | Verdict::Stale)
+    }
+}
+
+/// How one call wants to be answered.
+pub(super) struct Wanted {
+    pub(super) options: LoadOptions,
+    /// Whether that there is nothing is an answer.
+    pub(super) nothing: bool,
+}
+
+impl Cache {
+    /// What L1 has for a key, if it may be served now.
+    pub(super) fn near<T: Value>(&self, key: &[u8], wanted: &Wanted) -> Result<Option<Seen<T>>, Error> {
+        let look_closer = |wire: &[u8], hit: Hit| self.seen_in_l1(wire, &hit, wanted);
+        if wanted.options.early_refresh.is_some() {
+            return self.in_l1(key, |_, wire, hit| look_closer(wire, hit));
+        }
+        self.taken_in_l1(key, |value| Seen::fresh(Some(value)), look_closer)
+    }
+
+    /// The same for the leader of a flight, who may have waited for the lead. No hit and no miss.
+    pub(super) fn near_again<T: Value>(&self, at: &At, wanted: &Wanted) -> Option<Seen<T>> {
+        self.seen_in_l1(at.wire.as_bytes(), &self.l1_peek(at)?, wanted)
+    }
+
+    fn seen_in_l1<T: Value>(&self, wire: &[u8], hit: &Hit, wanted: &Wanted) -> Option<Seen<T>> {
+        let beta = wanted.options.early_refresh;
+        if hit.is_fresh()
+            && beta.is_none()
+            && let Some(value) = hit.typed()
+        {
+            return Some(Seen::fresh(Some(value)));
+        }
+        let meta = Envelope::peek(hit.stored())?;
+        if !hit.is_fresh() && self.asks_store_first(&meta) {
+            return None;
+        }
+        let verdict = self.near.fresh.verdict(&meta, self.near.clock.unix_ms(), beta);
+        let seen = Seen { answer: None, verdict, created_ms: meta.times.created_ms };
+        if !seen.serves() {
+            return None;
+        }
+        if meta.is_nothing {
+            let is_known = wanted.nothing && verdict != Verdict::Stale;
+            return is_known.then(|| self.nothing());
+        }
+        Some(Seen { answer: Some(self.decoded(wire, hit)?), ..seen })
+    }
+
+    /// L1 keeps an entry beyond the cap if a failing store could make it needed. Until then the store is asked.
+    pub(super) fn asks_store_first(&self, meta: &Meta) -> bool {
+        self.engine.tier.is_some() && meta.times.has_error_window()
+    }
+
+    fn nothing<T>(&self) -> Seen<T> {
+        self.near.counters.negative_hits.add();
+        Seen::fresh(None)
+    }
+
+    /// The decoded copy of a hit, whatever its age.
+    pub(super) fn decoded<T: Value>(&self, wire: &[u8], hit: &Hit) -> Answer<T> {
+        if let Some(value) = hit.typed() {
+            return Some(value);
+        }
+        let opened = self.engine.codec.open(&hit.to_bytes(), wire, self.near.clock.unix_ms()).ok()?;
+        let value = Arc::new(opened.decode::<T>().ok()?);
+        hit.attach_typed(Arc::clone(&value));
+        Some(value)
+    }
+
+    /// What L1 has for a key whose loader, or whose store, has failed.
+    pub(super) fn fallback<T: Value>(&self, at: &At) -> Answer<T> {
+        let hit = self.l1_peek(at)?;
+        let meta = Envelope::peek(hit.stored())?;
+        let is_over =
+            matches!(meta.times.freshness(self.near.clock.unix_ms()), Freshness::Expired | Freshness::FromTheFuture);
+        if is_over || meta.is_nothing { None } else { self.decoded(at.wire.as_bytes(), &hit) }
+    }
+
+    /// Looks in the second tier and fills L1. A miss, an outage and a refused entry are all `None`, each counted.
+    pub(super) async fn look<T: Value>(&self, at: &At, wanted: &Wanted) -> Result<Option<Seen<T>>, Error> {
+        let engine = &*self.engine;
+        let Some(tier) = &engine.tier else { return Ok(None) };
+        let ticket = self.ticket(at);
+        let deadline = self.deadline();
+        let (stored, own) = match self.count_failure(self.ask(tier, at, deadline).await) {
+            Ok(answers) => answers,
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        self.need_dictionary(tier, stored.as_ref(), deadline).await;
+        let Some((stored, opened)) = self.accept_any(at, stored)? else { return Ok(None) };
+        if !are_plausible(&opened) {
+            return self.judge(Err(Refusal::TooLarge));
+        }
+        if !self.is_in_force(&opened, own).await? {
+            engine.counters.l2_misses.add();
+            return Ok(None);
+        }
+        let meta = *opened.meta();
+        let verdict = engine.fresh.verdict(&meta, engine.clock.unix_ms(), wanted.options.early_refresh);
+        let seen = Seen { answer: None, verdict, created_ms: meta.times.created_ms };
+        let is_known = !meta.is_nothing || (wanted.nothing && matches!(verdict, Verdict::Fresh | Verdict::Due));
+        let counter = if seen.serves() && is_known { &engine.counters.l2_hits } else { &engine.counters.l2_misses };
+        counter.add();
+        if verdict == Verdict::Over {
+            return Ok(None);
+        }
+        let hit = self.fill(at, stored, &opened, ticket);
+        if meta.is_nothing {
+            return Ok(is_known.then(|| self.nothing()));
+        }
+        let Some(value) = self.judge(opened.decode::<T>())? else { return Ok(None) };
+        let value = Arc::new(value);
+        if let Some(hit) = hit {
+            hit.attach_typed(Arc::clone(&value));
+        }
+        Ok(Some(Seen { answer: Some(value), ..seen }))
+    }
+
+    /// Checks what the second tier returned for a key, whatever its age.
+    pub(super) fn accept_any(&self, at: &At, stored: Option<Bytes>) -> Result<Option<(Bytes, Opened)>, Error> {
+        let engine = &*self.engine;
+        let Some(stored) = stored else {
+            engine.counters.l2_misses.add();
+            tracing::trace!(target: "cachekit", key = ?at.wire, "not in the second tier");
+            return Ok(None);
+        };
+        let opened = self.judge(engine.codec.open(&stored, at.wire.as_bytes(), engine.clock.unix_ms()))?;
+        Ok(opened.map(|opened| (stored, opened)))
+    }
+
+    /// Whether `get`, which has no loader, takes an entry of this age.
+    pub(super) fn get_takes(&self, meta: &Meta) -> bool {
+        let near = &*self.near;
+        match meta.times.freshness(near.clock.unix_ms()) {
+            _ if meta.is_nothing => false,
+            Freshness::Fresh => true,
+            Freshness::Stale if near.fresh.config.get_serves_stale => {
+                near.counters.stale_served.add();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether `get` takes a hit that is no longer, or not yet again, to be taken without a look.
+    #[cold]
+    pub(super) fn get_takes_hit(&self, wire: &[u8], hit: &Hit) -> bool {
+        let Some(meta) = Envelope::peek(hit.stored()) else { return false };
+        if self.asks_store_first(&meta) || !self.get_takes(&meta) {
+            return false;
+        }
+        self.extend_if_due(&meta, wire);
+        true
+    }
+
+    /// What `get` takes while the store fails.
+    pub(super) fn in_outage(&self, at: &At) -> Option<(Opened, Option<Hit>)> {
+        if !self.near.fresh.config.get_serves_stale {
+            return None;
+        }
+        let hit = self.l1_peek(at)?;
+        let opened = self.engine.codec.open(&hit.to_bytes(), at.wire.as_bytes(), self.near.clock.unix_ms()).ok()?;
+        if opened.meta().is_nothing {
+            return None;
+        }
+        self.near.counters.stale_served.add();
+        Some((opened, Some(hit)))
+    }
+
+    /// Keeps the knowledge that there is nothing, if that is asked for.
+    pub(super) fn negative_entry(
+        &self,
+        at: &At,
+        wanted: &Wanted,
+        stamp: &super::Stamp<'_>,
+    ) -> Option<Result<Entry, Error>> {
+        let fresh = &self.near.fresh;
+        let ttl = wanted.options.negative_ttl.or(fresh.config.negative_ttl)?;
+        let times = fresh.negative_times(ttl, self.near.clock.unix_ms());
+        let mut entry = super::new_entry(at, times, 0, stamp);
+        entry.meta.is_nothing = true;
+        let stored = self.engine.codec.encode_bytes(&entry, b"");
+        Some(stored.map(|stored| Entry { stored, times, typed: None, decodes: false }).map_err(Error::from))
+    }
+}
