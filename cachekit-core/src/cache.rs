@@ -338,6 +338,9 @@ impl Cache {
     async fn fetch(&self, at: &At) -> Result<Option<(Opened, Option<Hit>)>, Error> {
         let engine = &*self.engine;
         let Some(tier) = &engine.tier else { return Ok(None) };
+        if let Some(found) = self.held_back(at).await? {
+            return Ok(Some(found));
+        }
         let ticket = self.ticket(at);
         let deadline = self.deadline();
         let (stored, own) = match self.count_failure(self.ask(tier, at, deadline).await) {

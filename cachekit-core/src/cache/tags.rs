@@ -229,6 +229,18 @@ impl Cache {
         }
     }
 
+    /// What L1 has and could not say of whether it is in force, if the store can: it is asked for the epochs alone.
+    pub(super) async fn held_back(&self, at: &At) -> Result<Option<(Opened, Option<Hit>)>, Error> {
+        let near = &*self.near;
+        let held = || near.l1.peek(at.hash, at.wire.as_bytes(), near.writes.epoch(self.slot)).filter(Hit::is_tagged);
+        let Some(hit) = near.settings.use_l1.then(held).flatten() else { return Ok(None) };
+        if self.tags_hold(&hit).is_some() {
+            return Ok(None);
+        }
+        let Some(opened) = self.opened(at.wire.as_bytes(), &hit) else { return Ok(None) };
+        Ok(self.is_in_force(&opened, None).await?.then_some((opened, Some(hit))))
+    }
+
     /// Whether an entry that the store returned is still in force.
     pub(super) async fn is_in_force(&self, opened: &Opened, own: Own) -> Result<bool, Error> {
         Ok(self.carries_no_epoch(opened) || self.in_force(&[opened], own).await? == [true])

@@ -3,13 +3,17 @@
 //! Where a window is a time, it is let pass, and then nothing older may come; where it is an event, the cap is so long that
 //! only the event can be the reason. Neither fails because a machine is slow.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cachekit::{Cache, SetOptions};
+use cachekit_backend_redis::RedisBackend;
 use cachekit_core::blocking::wait;
 use cachekit_e2e::Place;
 use cachekit_e2e::invalidation::{Neighbour, monotonic_ns, open};
+use cachekit_plugin::{HostServices, Open};
 use cachekit_test_servers::memcached::Memcached;
+use cachekit_test_servers::proxy::{Fault, Proxy};
 use cachekit_test_servers::redis::Redis;
 use serde_json::{Value as Json, json};
 
@@ -116,6 +120,46 @@ fn on_redis_as_soon_as_it_is_told() {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
+}
+
+/// The bound of docs/coherence.md for a connection that goes dead without a word: two seconds, and half of one for a busy machine.
+#[test]
+fn a_process_that_is_cut_off_serves_nothing_invalidated_beyond_two_seconds() {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.addr());
+    let options = json!({ "url": format!("redis://{}", proxy.addr()) }).to_string();
+    let backend = RedisBackend::open_json(options.as_bytes(), HostServices::none()).unwrap();
+    let builder = Cache::builder().backend(Arc::new(backend)).l1_ttl_cap(NO_CAP);
+    let cache = builder.deadline(Duration::from_millis(500)).build().unwrap();
+    let mut other = neighbour("redis", &json!({ "url": server.url() }), NO_CAP);
+    other.ask("set tagged 1 team");
+    other.ask("set plain 2");
+    assert_eq!(read(&cache, "nothing"), None);
+    let end = Instant::now() + Duration::from_secs(20);
+    // Kept for a day from the moment on that the store tells of changes.
+    while !cache.is_coherent() {
+        assert!(Instant::now() < end, "the store tells of nothing");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!((read(&cache, "tagged"), read(&cache, "plain")), (Some(1), Some(2)));
+    proxy.set(Fault::BlackHole);
+    let cut = Instant::now();
+    other.ask("invalidate team");
+    other.ask("set plain 3");
+    let mut served = Duration::ZERO;
+    while cut.elapsed() < Duration::from_millis(2_500) {
+        // While it is vouched for, so that nothing is asked of a store that does not answer.
+        if cut.elapsed() < Duration::from_millis(2_000) && cache.is_coherent() && read(&cache, "tagged").is_some() {
+            served = cut.elapsed();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("cut off, it served what was invalidated for {served:?}");
+    assert_eq!(
+        (read(&cache, "tagged"), read(&cache, "plain")),
+        (None, None),
+        "what was told to others is served no longer"
+    );
 }
 
 /// `CACHEKIT_COHERENCE_ROUNDS` writes in the other process, each seen here as soon as it is told; prints how soon.

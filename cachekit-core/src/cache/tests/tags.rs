@@ -172,6 +172,25 @@ async fn a_batch_asks_once_for_all_its_epochs() {
 }
 
 #[tokio::test]
+async fn what_l1_has_is_served_once_the_store_has_said_its_epochs() {
+    let bench = Bench::new();
+    let cache = bench.cache();
+    cache.set_with("k", &1, tagged("t").with_tag("u")).await.unwrap();
+    let at = cache.epoch_at(Some(b"t"));
+    let forget_epoch = || assert!(cache.near.l1.remove(at.hash, at.wire.as_bytes()));
+    // The store no longer has the value, so it is L1 that serves it.
+    let cx = Cx::new(cachekit_plugin::Deadline::NEVER);
+    assert!(bench.store.delete(Key::from_wire(b"ck:default:k"), &cx).await.unwrap());
+    forget_epoch();
+    let asked = cache.stats().epoch_reads;
+    assert_eq!((read(&cache, "k").await, cache.stats().epoch_reads), (Some(1), asked + 1));
+    assert_eq!((read(&cache, "k").await, cache.stats().epoch_reads), (Some(1), asked + 1), "now it is known");
+    forget_epoch();
+    bench.cache().invalidate_tag("t").await.unwrap();
+    assert_eq!(read(&cache, "k").await, None);
+}
+
+#[tokio::test]
 async fn epochs_are_not_listed_among_the_keys() {
     let cache = Bench::new().cache();
     cache.set_with("k", &1, tagged("t")).await.unwrap();
