@@ -30,6 +30,7 @@ use crate::l1::{L1, L1Config};
 use crate::near::Near;
 use crate::observe::Counters;
 use crate::tier::Tier;
+use crate::tier::chain::{Chain, MAX_FRONTS, TierSpec};
 
 /// L1 budget without a setting: the 100 MB of the cachekit family.
 pub const DEFAULT_L1_BYTES: u64 = 100 << 20;
@@ -79,6 +80,7 @@ pub enum NamespaceEpochs {
 pub struct CacheBuilder {
     namespace: String,
     backend: Option<Arc<dyn Backend>>,
+    fronts: Vec<TierSpec>,
     l1: Option<L1Config>,
     l1_ttl_cap: Duration,
     default_ttl: Option<Duration>,
@@ -102,6 +104,7 @@ impl Default for CacheBuilder {
         Self {
             namespace: DEFAULT_NAMESPACE.into(),
             backend: None,
+            fronts: Vec::new(),
             l1: Some(L1Config::with_max_bytes(DEFAULT_L1_BYTES)),
             l1_ttl_cap: DEFAULT_L1_TTL_CAP,
             default_ttl: None,
@@ -141,6 +144,14 @@ impl CacheBuilder {
     #[must_use]
     pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
         self.backend = Some(backend);
+        self
+    }
+
+    /// A tier of copies in front of [`backend`](Self::backend): a directory of this machine before a Redis, say. Of several the
+    /// first is asked first. `docs/tiers.md` says what holds when one is down.
+    #[must_use]
+    pub fn tier(mut self, front: TierSpec) -> Self {
+        self.fronts.push(front);
         self
     }
 
@@ -339,7 +350,8 @@ impl CacheBuilder {
     ///
     /// # Errors
     /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::ZeroDeadline`], [`Error::Guard`],
-    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::Dictionary`] for a dictionary beside a compression other than zstd.
+    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::Tiers`], [`Error::Dictionary`] for a dictionary beside a compression
+    /// other than zstd.
     pub fn build(self) -> Result<Cache, Error> {
         let namespace = Namespace::new(&self.namespace)?;
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
@@ -361,7 +373,14 @@ impl CacheBuilder {
             locks.check().map_err(Error::FillLocks)?;
         }
         self.guards.check().map_err(|(guard, reason)| Error::Guard { guard, reason })?;
-        let tier = self.backend.map(|backend| Tier::new(backend, self.guards, Arc::clone(&self.clock)));
+        check_fronts(&self.fronts, self.backend.is_some()).map_err(Error::Tiers)?;
+        // Each tier has guards of its own: one that is down must not close the way to the others.
+        let guarded = |backend: Arc<dyn Backend>| Tier::new(backend, self.guards, Arc::clone(&self.clock));
+        let fronts: Vec<_> = self.fronts.into_iter().map(|spec| (spec.clone(), guarded(spec.backend))).collect();
+        let tier = self.backend.map(guarded).map(|last| match fronts.is_empty() {
+            true => last,
+            false => Tier::chained(Chain::new(fronts, last, Arc::clone(&self.clock)), Arc::clone(&self.clock)),
+        });
         // A hint comes from a backend, which may be a plugin: it suggests, within reason.
         let suggested = tier.as_ref().and_then(Tier::deadline_hint).map(|hint| hint.clamp(HINT_MIN, HINT_MAX));
         let settings = Settings {
@@ -376,6 +395,7 @@ impl CacheBuilder {
                 NamespaceEpochs::Off => false,
             },
             epoch_ttl: self.epoch_ttl,
+            is_vouchable: !tier.as_ref().is_some_and(Tier::has_fronts),
             prefixed: self.prefixed,
             fill_locks: self.fill_locks,
         };
@@ -411,4 +431,17 @@ impl CacheBuilder {
         };
         Ok(Cache::assemble(engine, namespace))
     }
+}
+
+fn check_fronts(fronts: &[TierSpec], has_last: bool) -> Result<(), &'static str> {
+    if !fronts.is_empty() && !has_last {
+        return Err("there is a tier in front of nothing; `backend` names the one behind it");
+    }
+    if fronts.len() > MAX_FRONTS {
+        return Err("more than four tiers stand before the last one");
+    }
+    if fronts.iter().any(|front| front.ttl.is_zero()) {
+        return Err("copies with a life of zero are none");
+    }
+    Ok(())
 }

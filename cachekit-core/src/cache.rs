@@ -121,6 +121,8 @@ pub(crate) struct Settings {
     pub(crate) namespace_epochs: bool,
     /// How long the second tier keeps the epoch of a tag.
     pub(crate) epoch_ttl: Duration,
+    /// What the store hands out is its own, and no copy that a tier in front of it keeps.
+    pub(crate) is_vouchable: bool,
     /// The store is known to put something before its keys.
     pub(crate) prefixed: bool,
     /// How processes agree on who loads; `None`: each for itself.

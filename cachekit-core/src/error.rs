@@ -28,6 +28,9 @@ pub enum Error {
     /// Fill locks out of their range.
     #[error("the fill locks cannot work: {0}")]
     FillLocks(&'static str),
+    /// A chain of tiers that cannot work.
+    #[error("the chain of tiers cannot work: {0}")]
+    Tiers(&'static str),
     /// A compression dictionary that cannot be used.
     #[error(transparent)]
     Dictionary(#[from] DictionaryError),

@@ -288,6 +288,17 @@ impl WireKey {
             .then(|| Self { bytes: SmallVec::from_slice(wire_key), prefix_len: Some(prefix_len) })
     }
 
+    /// A key as a store has it: given as it is.
+    pub(crate) fn of_store(key: &[u8]) -> Self {
+        Self { bytes: SmallVec::from_slice(key), prefix_len: None }
+    }
+
+    /// A key as one store has it, for another store, which may need it shortened again.
+    pub(crate) fn again(key: &[u8]) -> Self {
+        let namespace = key.strip_prefix(PREFIX).and_then(|rest| rest.iter().position(|byte| *byte == b':'));
+        Self { bytes: SmallVec::from_slice(key), prefix_len: namespace.map(|len| PREFIX.len() + len + 1) }
+    }
+
     /// The whole wire key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

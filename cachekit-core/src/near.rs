@@ -46,7 +46,12 @@ impl Near {
         // The epoch is read first. Whoever ends vouching changes the epochs afterwards, so a ticket that still believes in it
         // has an epoch that is over.
         let ticket = self.writes.ticket(slot, hash);
-        ticket.with_vouched(self.l1.is_vouched_for() && !self.is_in_doubt(hash) && self.will_be_told(wire, hash))
+        ticket.with_vouched(
+            self.settings.is_vouchable
+                && self.l1.is_vouched_for()
+                && !self.is_in_doubt(hash)
+                && self.will_be_told(wire, hash),
+        )
     }
 
     /// A write of this key through our instance of the store was given up: if it lands yet, nobody is told.

@@ -18,6 +18,7 @@ use tracing::{Instrument, Span};
 use crate::codec::Refusal;
 use crate::guard::stack::GuardCounts;
 use crate::l1::L1Stats;
+use crate::tier::chain::TierStats;
 pub(crate) use enabled::Stopwatch;
 
 /// The name of the histogram of exchanges with the second tier.
@@ -53,6 +54,8 @@ macro_rules! counters {
             $($(#[doc = $derived_text])* pub $derived: u64,)*
             /// Entries of the second tier that were refused, by class; each was a miss.
             pub refused: BTreeMap<&'static str, u64>,
+            /// What each tier in front of the last one did, from near to far.
+            pub fronts: Vec<TierStats>,
             /// The in-process tier, unless it is off.
             pub l1: Option<L1Stats>,
         }
@@ -68,12 +71,13 @@ macro_rules! counters {
                 Self { $($name: Counter::default(),)* refused: Default::default() }
             }
 
-            pub(crate) fn read(&self, guards: GuardCounts, l1: Option<L1Stats>) -> Stats {
+            pub(crate) fn read(&self, guards: GuardCounts, fronts: Vec<TierStats>, l1: Option<L1Stats>) -> Stats {
                 let refused = Refusal::CLASSES.iter().zip(&self.refused);
                 Stats {
                     $($name: self.$name.get(),)*
                     $($derived: guards.$from,)*
                     refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
+                    fronts,
                     l1,
                 }
             }

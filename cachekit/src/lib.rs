@@ -40,6 +40,7 @@ pub use cachekit_core::guard::deadline::within;
 pub use cachekit_core::guard::retry::RetryConfig;
 pub use cachekit_core::guard::stack::{GuardHealth, Shed};
 pub use cachekit_core::l1::L1Config;
+pub use cachekit_core::tier::chain::{TierSpec, TierStats, WritePolicy};
 pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
 pub use cachekit_core::{blocking, clock, codec, config, interop, key};

@@ -109,6 +109,7 @@ pub fn builder(config: &Config) -> Result<CacheBuilder, ConfigError> {
         Some(backend) => {
             let mut config = config.clone();
             config.tier.set(Some(TierChoice::None), Source::Code("set_default_backend"));
+            config.fronts.clear();
             Ok(config.builder(&built_in(), EngineServices::shared())?.backend(backend))
         }
         None => config.builder(&built_in(), EngineServices::shared()),

@@ -25,6 +25,7 @@ const EXAMPLES: &[(&str, Needs)] = &[
     ("axum_service", Needs::Nothing),
     ("index_sources", Needs::Elsewhere("xtask/src/demo.rs")),
     ("redis_from_env", Needs::Redis),
+    ("tier_chain", Needs::Redis),
     ("two_processes", Needs::Redis),
     ("without_a_runtime", Needs::Nothing),
 ];

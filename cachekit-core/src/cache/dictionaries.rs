@@ -59,6 +59,13 @@ impl Cache {
         if now_ms < due_ms {
             return;
         }
+        // Boxed, as the other rare way below: what every write holds room for is a pointer.
+        Box::pin(self.look_after(tier, dictionary, deadline, due_ms)).await;
+    }
+
+    async fn look_after(&self, tier: &Tier, dictionary: &Dictionary, deadline: Deadline, due_ms: u64) {
+        let engine = &*self.engine;
+        let (now_ms, next) = (engine.clock.coarse_ms(), &engine.dictionaries.look_at_ms);
         // One caller looks; the others go on as things are.
         let soon = now_ms.saturating_add(RETRY_AFTER_MS);
         if next.compare_exchange(due_ms, soon, Ordering::Relaxed, Ordering::Relaxed).is_err() {
@@ -79,6 +86,12 @@ impl Cache {
     /// entry is opened.
     pub(super) async fn need_dictionary(&self, tier: &Tier, stored: Option<&Bytes>, deadline: Deadline) {
         let Some(id) = stored.and_then(|stored| needed_dictionary(stored)) else { return };
+        if self.engine.codec.dictionaries.find(id).is_none() {
+            Box::pin(self.find_dictionary(tier, id, deadline)).await;
+        }
+    }
+
+    async fn find_dictionary(&self, tier: &Tier, id: DictionaryId, deadline: Deadline) {
         let engine = &*self.engine;
         let dictionaries = &engine.codec.dictionaries;
         let is_settled = || dictionaries.find(id).is_some() || dictionaries.is_missing(id, engine.clock.coarse_ms());

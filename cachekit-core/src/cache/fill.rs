@@ -173,6 +173,7 @@ impl Cache {
                     Err(error) => return self.without_fence(standing, error),
                 };
                 if let Some((stored, version)) = found {
+                    self.need_dictionary(tier, Some(&stored), self.deadline()).await;
                     if let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
                         && (newer_than_ms == 0 || opened.meta().times.created_ms > newer_than_ms)
                         && let Some(value) = self.judge(opened.decode::<T>())?

@@ -336,7 +336,9 @@ impl Cache {
     /// What the cache did since it was built.
     pub fn stats(&self) -> Stats {
         let l1 = self.engine.settings.use_l1.then(|| self.engine.l1.stats());
-        self.engine.counters.read(self.engine.tier.as_ref().map_or_else(Default::default, Tier::guard_counts), l1)
+        let tier = self.engine.tier.as_ref();
+        let guards = tier.map_or_else(Default::default, Tier::guard_counts);
+        self.engine.counters.read(guards, tier.map(Tier::front_stats).unwrap_or_default(), l1)
     }
 
     /// Asks the second tier for a sign of life.
@@ -374,7 +376,7 @@ impl Cache {
     /// Whether the second tier tells of changes by others right now, so that L1 keeps what is read from here on to its own end
     /// instead of the cap.
     pub fn is_coherent(&self) -> bool {
-        self.engine.l1.is_vouched_for()
+        self.engine.settings.is_vouchable && self.engine.l1.is_vouched_for()
     }
 
     /// How long the deadline of one operation is.

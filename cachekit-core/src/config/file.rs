@@ -12,10 +12,11 @@ use serde_json::{Map, Value as Json};
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::dictionary;
+use super::fronts::FrontTier;
 use super::guards::Toggle;
 use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
+use super::{dictionary, fronts};
 use crate::builder::{EPOCH_TTL, NamespaceEpochs};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
 use crate::guard::fill_lock::FillLocks;
@@ -53,6 +54,7 @@ struct Fields {
     l1: L1,
     #[serde(default)]
     invalidation: Invalidation,
+    #[serde(default)]
     freshness: super::freshness::Fields,
     #[serde(default)]
     compression: CompressionFields,
@@ -115,6 +117,9 @@ struct Tier {
     plugin: Option<String>,
     path: Option<PathBuf>,
     sha256: Option<String>,
+    ttl: Field<String>,
+    write: Field<String>,
+    promote: Field<bool>,
     #[serde(default)]
     options: BTreeMap<String, Spanned<Json>>,
 }
@@ -194,7 +199,7 @@ impl File {
             other => Err(format!("{other:?} is none of off, warn, require")),
         })?;
         self.take(&fields.plugins.allow_abort, &mut config.plugin_allow_abort, "plugins.allow_abort", |yes| Ok(*yes))?;
-        self.tier(config)
+        self.tiers(config)
     }
 
     fn guards(&self, config: &mut Config) -> Result<(), ConfigError> {
@@ -303,20 +308,43 @@ impl File {
         })
     }
 
-    fn tier(&self, config: &mut Config) -> Result<(), ConfigError> {
-        let [spanned] = self.fields.tier.as_slice() else {
-            return match self.fields.tier.get(1) {
-                None => Ok(()),
-                Some(second) => Err(ConfigError::value(
-                    "tier",
-                    self.at(second),
-                    "chains of tiers are not supported by this version; name one [[tier]]".into(),
-                )),
-            };
-        };
+    /// The last `[[tier]]` is the one that counts; those before it stand in front of it.
+    fn tiers(&self, config: &mut Config) -> Result<(), ConfigError> {
+        let Some((last, fronts)) = self.fields.tier.split_last() else { return Ok(()) };
+        for spanned in fronts {
+            let tier = spanned.get_ref();
+            let mut front = FrontTier::new(self.tier(spanned)?, self.at(spanned));
+            front.options = self.option_lines(tier);
+            self.take(&tier.ttl, &mut front.ttl, "tier.ttl", |text| fronts::ttl(duration(text)?))?;
+            self.take(&tier.write, &mut front.write, "tier.write", |name| fronts::write(name))?;
+            self.take(&tier.promote, &mut front.promote, "tier.promote", |promote| Ok(*promote))?;
+            config.fronts.push(front);
+        }
+        let tier = last.get_ref();
+        let of_copies = [
+            ("tier.ttl", tier.ttl.as_ref().map(|field| self.at(field))),
+            ("tier.write", tier.write.as_ref().map(|field| self.at(field))),
+            ("tier.promote", tier.promote.as_ref().map(|field| self.at(field))),
+        ];
+        for (field, line) in of_copies {
+            if let Some(line) = line {
+                let reason =
+                    "this is the last [[tier]], which keeps entries and no copies; it belongs to one before it";
+                return Err(ConfigError::value(field, line, reason.into()));
+            }
+        }
+        config.tier_options = self.option_lines(tier);
+        config.tier.set(Some(self.tier(last)?), self.at(last));
+        Ok(())
+    }
+
+    fn option_lines(&self, tier: &Tier) -> BTreeMap<String, Source> {
+        tier.options.iter().map(|(name, value)| (name.clone(), self.at(value))).collect()
+    }
+
+    fn tier(&self, spanned: &Spanned<Tier>) -> Result<TierChoice, ConfigError> {
         let (tier, source) = (spanned.get_ref(), self.at(spanned));
         let refuse = |reason: String| ConfigError::value("tier", source.clone(), reason);
-        config.tier_options = tier.options.iter().map(|(name, value)| (name.clone(), self.at(value))).collect();
         let beside: Map<String, Json> =
             tier.options.iter().map(|(name, value)| (name.clone(), value.get_ref().clone())).collect();
         let library = match (&tier.backend, &tier.plugin, &tier.path) {
@@ -337,8 +365,7 @@ impl File {
                         *sha256 = sha256.take().or_else(|| tier.sha256.clone());
                     }
                 }
-                config.tier.set(Some(choice), source.clone());
-                return Ok(());
+                return Ok(choice);
             }
             (None, Some(id), None) => LibraryChoice::Id(id.clone()),
             (None, None, Some(path)) if path.is_absolute() => LibraryChoice::Path(path.clone()),
@@ -349,8 +376,7 @@ impl File {
             _ => return Err(refuse("backend, path and plugin exclude each other; name one".into())),
         };
         let (sha256, options) = (tier.sha256.clone(), beside);
-        config.tier.set(Some(TierChoice::Plugin { library, sha256, options }), source);
-        Ok(())
+        Ok(TierChoice::Plugin { library, sha256, options })
     }
 
     pub(super) fn take<F, T>(

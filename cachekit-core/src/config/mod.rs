@@ -10,6 +10,7 @@ mod env;
 mod error;
 mod file;
 mod freshness;
+mod fronts;
 mod guards;
 mod keys;
 mod preset;
@@ -33,6 +34,7 @@ pub use dictionary::DictionaryFile;
 pub use env::{Environment, Warning};
 pub use error::ConfigError;
 pub use freshness::FreshnessSettings;
+pub use fronts::FrontTier;
 pub use guards::GuardNumbers;
 pub use secret::EngineServices;
 pub use show::Shown;
@@ -209,6 +211,8 @@ pub struct Config {
     pub tier: Setting<Option<TierChoice>>,
     /// Where options of the second tier came from, unless from where the tier itself did.
     pub tier_options: BTreeMap<String, Source>,
+    /// Tiers of copies in front of it, the nearest first.
+    pub fronts: Vec<FrontTier>,
     /// What encrypted entries are sealed with. It encrypts nothing by being there.
     pub master_key: Setting<Option<MasterKey>>,
     /// What encrypted entries may also be opened with, in this order.
@@ -260,6 +264,7 @@ impl Default for Config {
             freshness: FreshnessSettings::default(),
             tier: Setting::default_to(None),
             tier_options: BTreeMap::new(),
+            fronts: Vec::new(),
             master_key: Setting::default_to(None),
             previous_master_keys: Setting::default_to(Vec::new()),
             encryption_fail_closed: Setting::default_to(true),
@@ -334,6 +339,7 @@ impl Config {
             config.namespace.set(namespace.clone(), Source::Code("--namespace"));
         }
         preset::complete(&mut config, &sources.environment)?;
+        config.settle_fronts()?;
         config.check()?;
         Ok(config)
     }
@@ -479,6 +485,9 @@ impl Config {
             builder.without_l1()
         };
         let services = builder.host_services(services);
+        for front in self.open_fronts(registry, &services)? {
+            builder = builder.tier(front);
+        }
         if let Some(backend) = self.open_tier(registry, services)? {
             builder = builder.backend(backend);
         }

@@ -95,6 +95,15 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
         settings.into_iter().map(|(name, shown)| (name.to_owned(), shown)).collect();
     settings.extend(config.show_guards());
     config.freshness.show(&mut settings);
+    for (number, front) in (1..).zip(&config.fronts) {
+        let of_copies = [
+            ("", shown(&front.choice, choice)),
+            (".ttl", shown(&front.ttl, duration)),
+            (".write", shown(&front.write, |write| json!(write.as_str()))),
+            (".promote", shown(&front.promote, |promote| json!(promote))),
+        ];
+        settings.extend(of_copies.map(|(field, shown)| (format!("tier.front.{number}{field}"), shown)));
+    }
     settings.extend(config.tier.value.as_ref().into_iter().flat_map(|tier| options(config, tier)));
     settings
 }

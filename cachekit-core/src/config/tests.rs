@@ -305,6 +305,45 @@ fn a_dictionary_is_named_by_its_file_and_shown_with_its_id() {
     }
 }
 
+const CHAIN: &str = r#"
+[[tier]]
+backend = "file:///a"
+ttl = "10m"
+write = "behind"
+promote = false
+
+[[tier]]
+backend = "file:///b"
+
+[[tier]]
+backend = "file:///c"
+"#;
+
+#[test]
+fn several_tiers_make_a_chain_whose_last_one_counts() {
+    let config = from_toml(CHAIN).unwrap();
+    assert_eq!((options_of(&config)["dir"].clone(), config.fronts.len()), (json!("/c"), 2));
+    let shown = config.show();
+    assert_eq!(shown["tier.front.1.ttl"].value, "10m");
+    assert_eq!(
+        (&shown["tier.front.1.write"].value, &shown["tier.front.1.promote"].value),
+        (&json!("behind"), &json!(false))
+    );
+    assert!(shown["tier.front.1.write"].source.ends_with("cachekit.toml:5"));
+    assert_eq!((&shown["tier.front.2.ttl"].value, &*shown["tier.front.2.ttl"].source), (&json!("30s"), "default"));
+    assert_eq!(shown["tier.front.2.write"].value, "through");
+}
+
+#[test]
+fn a_tier_that_is_named_elsewhere_is_the_only_one() {
+    let config = from_both(CHAIN, &[("CACHEKIT_BACKEND", "file:///d")]).unwrap();
+    assert_eq!((options_of(&config)["dir"].clone(), config.fronts.len()), (json!("/d"), 0));
+    assert!(config.notes.iter().any(|note| note.contains("CACHEKIT_BACKEND names the only one")), "{:?}", config.notes);
+    // What belongs to other software too yields to the file, and to all of it.
+    let config = from_both(CHAIN, &[("REDIS_URL", "redis://h")]).unwrap();
+    assert_eq!((options_of(&config)["dir"].clone(), config.fronts.len()), (json!("/c"), 2));
+}
+
 #[test]
 fn mistakes_in_the_file_name_their_field_and_line() {
     for (toml, expected) in [
@@ -338,7 +377,24 @@ fn mistakes_in_the_file_name_their_field_and_line() {
             vec!["max_size_mb", "different values"],
         ),
         ("[[tier]]\nbackend = \"none\"\n[tier.options]\na = 1\n", vec!["takes no options"]),
-        ("[[tier]]\nbackend = \"file:///x\"\n[[tier]]\nbackend = \"file:///y\"\n", vec!["tier", ":3", "one [[tier]]"]),
+        ("[[tier]]\nbackend = \"file:///x\"\nttl = \"1m\"\n", vec!["tier.ttl", ":3", "the last [[tier]]"]),
+        (
+            "[[tier]]\nbackend = \"file:///x\"\nwrite = \"back\"\n[[tier]]\nbackend = \"file:///y\"\n",
+            vec!["tier.write", ":3", "through, behind, none"],
+        ),
+        (
+            "[[tier]]\nbackend = \"file:///x\"\nttl = \"0s\"\n[[tier]]\nbackend = \"file:///y\"\n",
+            vec!["tier.ttl", ":3", "life of zero"],
+        ),
+        (
+            "[[tier]]\nbackend = \"none\"\n[[tier]]\nbackend = \"file:///y\"\n",
+            vec!["tier", ":1", "no place in a chain"],
+        ),
+        (
+            "[[tier]]\nbackend = \"file:///y\"\n[[tier]]\nbackend = \"none\"\n",
+            vec!["tier", ":3", "no place in a chain"],
+        ),
+        (&*"[[tier]]\nbackend = \"file:///x\"\n".repeat(6), vec!["tier", ":9", "more than 4"]),
         ("[plugins]\ndirs = [\"plugins\"]\n", vec!["plugins.dirs", "not absolute"]),
         ("[plugins]\nreflect = \"maybe\"\n", vec!["off, warn, require"]),
         ("ttl = \"10m\"\nttl = \"5m\"\n", vec!["ttl", "duplicate"]),

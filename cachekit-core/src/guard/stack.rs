@@ -47,6 +47,9 @@ impl Default for GuardConfig {
 }
 
 impl GuardConfig {
+    /// Nothing but the deadline: for a chain, whose tiers have their own.
+    pub(crate) const NONE: Self = Self { bulkhead: None, breaker: None, retry: None, adaptive: None };
+
     /// Which guard cannot work, and why.
     pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let checked = [

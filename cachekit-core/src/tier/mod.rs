@@ -1,5 +1,6 @@
 //! The slot of the second tier: wire keys become the store's keys, and every call ends by its deadline.
 
+pub mod chain;
 mod outage;
 #[cfg(feature = "dynamic-plugins")]
 pub mod plugin;
@@ -28,6 +29,7 @@ use crate::guard::deadline::within;
 use crate::guard::stack::{GuardConfig, GuardCounts, GuardHealth, Guards};
 use crate::key::WireKey;
 use crate::observe::Stopwatch;
+use chain::{Chain, TierStats};
 use outage::Outage;
 
 /// Single operations under way for a batch on a store without batches.
@@ -40,28 +42,57 @@ pub struct Tier {
     limits: Limits,
     guards: Arc<Guards>,
     outage: Arc<Outage>,
+    /// If the store is a chain of several.
+    chain: Option<Arc<Chain>>,
 }
 
 impl Tier {
     /// Takes a store, linked or loaded, and puts up the guards before it.
     pub(crate) fn new(backend: Arc<dyn Backend>, guards: GuardConfig, clock: Arc<dyn Clock>) -> Self {
         let limits = backend.limits();
-        Self { backend, limits, guards: Arc::new(Guards::new(guards, clock)), outage: Arc::default() }
+        let guards = Arc::new(Guards::new(guards, clock));
+        Self { backend, limits, guards, outage: Arc::default(), chain: None }
+    }
+
+    /// Takes several. Each has its guards already, so none stand before all of them.
+    pub(crate) fn chained(chain: Chain, clock: Arc<dyn Clock>) -> Self {
+        let chain = Arc::new(chain);
+        Self { chain: Some(Arc::clone(&chain)), ..Self::new(chain, GuardConfig::NONE, clock) }
+    }
+
+    /// What each tier in front of the last one did.
+    pub(crate) fn front_stats(&self) -> Vec<TierStats> {
+        self.chain.as_ref().map(|chain| chain.stats()).unwrap_or_default()
+    }
+
+    /// Whether what is read here may be a copy, so that nobody can vouch for it.
+    pub(crate) fn has_fronts(&self) -> bool {
+        self.chain.is_some()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn chain(&self) -> Option<&Arc<Chain>> {
+        self.chain.as_ref()
+    }
+
+    /// The tier whose guards are told of: the last of a chain.
+    fn guarded(&self) -> &Guards {
+        self.chain.as_ref().map_or(&self.guards, |chain| &chain.last().guards)
     }
 
     /// What the breaker is doing, if there is one.
     pub fn breaker_state(&self) -> Option<BreakerState> {
-        self.guards.breaker_state()
+        self.guarded().breaker_state()
     }
 
     /// What the guards before the store are doing.
     pub fn guard_health(&self) -> GuardHealth {
-        self.guards.health()
+        self.guarded().health()
     }
 
     /// What the guards decided.
     pub(crate) fn guard_counts(&self) -> GuardCounts {
-        self.guards.counts()
+        self.guarded().counts()
     }
 
     /// Tells the log of a failure.
@@ -303,6 +334,9 @@ impl Tier {
 
     /// Whether everything of a namespace can be found and removed.
     pub(crate) fn empties_namespaces(&self) -> bool {
+        if self.chain.as_ref().is_some_and(|chain| !chain.fronts_empty_namespaces()) {
+            return false;
+        }
         let clears = self.backend.clear().is_some() && self.limits.enumerates != Enumerates::Ids;
         clears || self.enumerates() != Enumerates::No
     }
@@ -333,6 +367,11 @@ impl Tier {
     /// Removes everything with a prefix, where the store can; `None` if it cannot tell keys apart.
     pub(crate) async fn clear(&self, prefix: &[u8], deadline: Deadline) -> Result<Option<u64>, BackendError> {
         let Some(clear) = self.backend.clear().filter(|_| self.limits.enumerates != Enumerates::Ids) else {
+            // What only a front has is in no listing of the last tier.
+            if let Some(chain) = &self.chain {
+                // Boxed: the fronts are tiers as well, although no chains.
+                Box::pin(chain.clear_fronts(prefix, deadline)).await?;
+            }
             return Ok(None);
         };
         let cx = Cx::new(deadline);
