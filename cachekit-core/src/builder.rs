@@ -414,6 +414,8 @@ impl CacheBuilder {
             background: Background::new(self.freshness.max_refreshes, DEFAULT_OWED),
             fresh: Fresh::new(self.freshness, self.random_seed),
             underway: Arc::default(),
+            #[cfg(test)]
+            careless: AtomicBool::new(false),
         });
         self.activity.fill(&near);
         let siblings = tier.as_ref().filter(|tier| tier.has_watch()).map(|tier| Siblings::of(tier.backend()));

@@ -293,7 +293,7 @@ impl Cache {
         let deadline = self.deadline();
         let turn = self.count_failure(self.turn(at, deadline, Operation::Set).await);
         // Looked at inside the turn: whoever overtakes from here on waits for it and comes after this write.
-        if ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, ticket)) {
+        if ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, self.honoured(at, ticket))) {
             engine.counters.overtaken.add();
             return Ok(false);
         }
@@ -434,6 +434,7 @@ impl Cache {
     /// Puts an entry into L1 if nothing was written, deleted or told since its ticket.
     fn insert(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
         let near = &*self.near;
+        let ticket = self.honoured(at, ticket);
         let (epoch, life) = self.life(entry.times, &entry.stored, ticket);
         let epoch = if carried_tags(&entry.stored).is_some() { epoch.tagged() } else { epoch };
         let reserve = entry.reserve();
@@ -442,6 +443,16 @@ impl Cache {
             near.l1.insert_deferring_drops(hash, wire, epoch, entry.stored, life, entry.typed, reserve)
         });
         kept.map(|(_, hit, _departed)| hit)
+    }
+
+    /// The ticket, unless a test wants to see what happens without.
+    #[cfg_attr(not(test), allow(unused_variables, clippy::unused_self))]
+    fn honoured(&self, at: &At, ticket: Ticket) -> Ticket {
+        #[cfg(test)]
+        if self.near.careless.load(Ordering::Relaxed) {
+            return self.near.ticket(self.slot, &at.wire, at.hash);
+        }
+        ticket
     }
 
     /// What to note before the store is used. From the first time on, it is asked to tell of changes by others.

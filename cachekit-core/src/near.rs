@@ -38,6 +38,9 @@ pub(crate) struct Near {
     pub(crate) fresh: Fresh,
     /// Which keys are being refreshed.
     pub(crate) underway: Arc<Underway>,
+    /// That tickets are taken as if they were new, to see what they are good for.
+    #[cfg(test)]
+    pub(crate) careless: AtomicBool,
 }
 
 impl Near {

@@ -6,6 +6,7 @@ mod failures;
 mod fill;
 mod flights;
 mod freshness;
+mod interleave;
 mod interop;
 mod load;
 mod load_many;

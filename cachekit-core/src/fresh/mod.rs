@@ -23,6 +23,11 @@ use crate::background::DEFAULT_SPARE;
 use crate::error::Error;
 use dice::Dice;
 
+/// The example of the page on freshness compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/freshness.md")]
+struct Page;
+
 /// Where in its life a value is refreshed ahead, unless it has a stale window: the family's 0.5.
 pub const DEFAULT_REFRESH_AHEAD: f64 = 0.5;
 /// By how much lives are spread: the family's and the design's ±10 %.
