@@ -1,5 +1,6 @@
 //! The only place where a cache is put together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::guard::retry::RetryConfig;
 use crate::guard::stack::GuardConfig;
 use crate::invalidate::Writes;
 use crate::key::{DEFAULT_NAMESPACE, Namespace};
-use crate::l1::{L1, L1Config};
+use crate::l1::{EventListener, L1, L1Config};
 use crate::near::Near;
 use crate::observe::Counters;
 use crate::tier::Tier;
@@ -97,6 +98,9 @@ pub struct CacheBuilder {
     prefixed: bool,
     codec: Codec,
     clock: Arc<dyn Clock>,
+    listener: Option<Arc<dyn EventListener>>,
+    hot_keys: usize,
+    snapshot: Option<PathBuf>,
 }
 
 impl Default for CacheBuilder {
@@ -121,6 +125,9 @@ impl Default for CacheBuilder {
             prefixed: false,
             codec: Codec::default(),
             clock: Arc::new(SystemClock),
+            listener: None,
+            hot_keys: 0,
+            snapshot: None,
         }
     }
 }
@@ -339,6 +346,41 @@ impl CacheBuilder {
         self
     }
 
+    /// Who hears of every entry that leaves L1, and why. Called in the thread that made it leave, with no lock held; a panic is
+    /// caught and counted.
+    ///
+    /// ```
+    /// use cachekit_core::{Cache, l1::{Cause, Departure}};
+    ///
+    /// let cache = Cache::builder().on_event(|left: &Departure<'_>| {
+    ///     if left.cause() == Cause::Evicted {
+    ///         eprintln!("{left:?} made room"); // Shows a digest, not the key.
+    ///     }
+    /// }).build()?;
+    /// # Ok::<(), cachekit_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_event(mut self, listener: impl EventListener) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Counts which keys L1 is asked for most, so that [`Cache::hot_keys`] can name about so many (at most 10 000). 0, the
+    /// default, counts nothing. Costs a lookup one to two nanoseconds, and some 128 KiB.
+    #[must_use]
+    pub fn hot_keys(mut self, keys: usize) -> Self {
+        self.hot_keys = keys;
+        self
+    }
+
+    /// Begins with what L1 held when the cache that was here before was closed: the file is read when the cache is built and
+    /// written by [`Cache::close`]. A file that is missing or unusable is a cold start, and all but the first is counted.
+    #[must_use]
+    pub fn warm_start(mut self, path: impl Into<PathBuf>) -> Self {
+        self.snapshot = Some(path.into());
+        self
+    }
+
     /// The source of time, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -397,12 +439,18 @@ impl CacheBuilder {
             epoch_ttl: self.epoch_ttl,
             is_vouchable: !tier.as_ref().is_some_and(Tier::has_fronts),
             prefixed: self.prefixed,
+            snapshot: self.snapshot,
             fill_locks: self.fill_locks,
         };
         let l1 = self.l1.unwrap_or(L1Config::with_max_bytes(EPOCH_BYTES));
         let watched = self.coherence && settings.use_l1 && tier.as_ref().is_some_and(Tier::has_watch);
         let near = Arc::new(Near {
-            l1: L1::new(l1, Arc::clone(&self.clock)),
+            l1: match self.listener {
+                Some(listener) => {
+                    L1::new(l1, Arc::clone(&self.clock)).with_hot_keys(self.hot_keys).with_listener(listener)
+                }
+                None => L1::new(l1, Arc::clone(&self.clock)).with_hot_keys(self.hot_keys),
+            },
             writes: Writes::new(),
             flights: Flights::new(),
             counters: Counters::new(),
@@ -431,7 +479,11 @@ impl CacheBuilder {
             held: Arc::new(Held::default()),
             dictionaries: Upkeep::default(),
         };
-        Ok(Cache::assemble(engine, namespace))
+        let cache = Cache::assemble(engine, namespace);
+        if let Some(path) = &cache.settings().snapshot {
+            cache.load_snapshot(path);
+        }
+        Ok(cache)
     }
 }
 

@@ -20,6 +20,7 @@ mod load_many;
 mod options;
 mod refresh;
 mod seen;
+mod snapshot;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ mod upkeep;
 
 use std::fmt;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,6 +45,7 @@ use fill::Fill;
 pub use interop::{Found, FromDocument, Interop, ToDocument};
 pub use load_many::Loaded;
 pub use options::{LoadOptions, SetOptions};
+pub use snapshot::SnapshotError;
 pub use upkeep::{CacheHealth, KeyPage};
 
 use crate::codec::{Codec, Envelope, Meta, NewEntry, Opened, Refusal, Times, carried_tags};
@@ -125,6 +128,8 @@ pub(crate) struct Settings {
     pub(crate) is_vouchable: bool,
     /// The store is known to put something before its keys.
     pub(crate) prefixed: bool,
+    /// Where L1 is kept between two processes.
+    pub(crate) snapshot: Option<PathBuf>,
     /// How processes agree on who loads; `None`: each for itself.
     pub(crate) fill_locks: Option<FillLocks>,
 }
@@ -148,6 +153,10 @@ impl Cache {
         let handle = Some(Arc::new(Handle(Arc::clone(&near))));
         let scope = engine.l1.scope(namespace.prefix());
         Self { near, engine: Arc::new(engine), namespace, scope, slot, _handle: handle }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.near.settings
     }
 
     /// The same cache under another namespace: other keys, the same tiers and settings.
@@ -433,9 +442,18 @@ impl Cache {
 
     /// Puts an entry into L1 if nothing was written, deleted or told since its ticket.
     fn insert(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
+        self.insert_for(at, entry, ticket, u64::MAX)
+    }
+
+    /// The same, for at most so many milliseconds.
+    fn insert_for(&self, at: &At, entry: Entry, ticket: Ticket, at_most_ms: u64) -> Option<Hit> {
         let near = &*self.near;
         let ticket = self.honoured(at, ticket);
         let (epoch, life) = self.life(entry.times, &entry.stored, ticket);
+        let life = match at_most_ms {
+            u64::MAX => life,
+            ms => life.ending_at(near.clock.coarse_ms().saturating_add(ms)),
+        };
         let epoch = if carried_tags(&entry.stored).is_some() { epoch.tagged() } else { epoch };
         let reserve = entry.reserve();
         let kept = near.writes.keep_if_still(at.hash, ticket, || {

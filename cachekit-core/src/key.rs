@@ -204,6 +204,16 @@ impl<'a> WireKeyRef<'a> {
         Self { prefix, rest }
     }
 
+    /// Its length, bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.prefix.len() + self.rest.len()
+    }
+
+    /// In one piece.
+    pub(crate) fn to_vec(self) -> Vec<u8> {
+        [self.prefix, self.rest].concat()
+    }
+
     /// Whether this is the whole of it.
     #[inline]
     pub(crate) fn is(&self, wire_key: &[u8]) -> bool {
@@ -244,7 +254,7 @@ impl<'a, const N: usize> From<&'a [u8; N]> for WireKeyRef<'a> {
 /// Sizes; not the key.
 impl fmt::Debug for WireKeyRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WireKeyRef").field("len", &(self.prefix.len() + self.rest.len())).finish_non_exhaustive()
+        f.debug_struct("WireKeyRef").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

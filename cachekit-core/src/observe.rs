@@ -158,6 +158,12 @@ counters! {
     changes_forgotten,
     /// Times the second tier could no longer tell: the first tier forgot everything.
     watches_lost,
+    /// Snapshots of the first tier that were written.
+    snapshots_saved,
+    /// Snapshots that could not be used, which made a cold start.
+    snapshots_refused,
+    /// Entries that came from a snapshot.
+    snapshot_restored,
     /// Compression dictionaries that were read from the second tier.
     dictionaries_read,
     /// Compression dictionaries that were asked of the second tier in vain, or were not what their id says. Entries that

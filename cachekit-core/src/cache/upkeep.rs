@@ -15,6 +15,7 @@ use crate::guard::stack::GuardHealth;
 use crate::invalidate::NamespaceSlot;
 use crate::invalidate::tags::TagError;
 use crate::key::{epoch_of, strip};
+use crate::l1::HotKey;
 use crate::observe::Stats;
 use crate::tier::Tier;
 
@@ -94,6 +95,12 @@ impl Cache {
     /// The name of the namespace of this handle.
     pub fn namespace_name(&self) -> &str {
         self.namespace.name()
+    }
+
+    /// The `n` keys that L1 is asked for most, of all namespaces, the most frequent first; none unless the cache was
+    /// [built](crate::CacheBuilder::hot_keys) to count them.
+    pub fn hot_keys(&self, n: usize) -> Vec<HotKey> {
+        self.engine.l1.hot_keys(n)
     }
 
     /// The second tier, for tools that look below the envelope.
@@ -359,6 +366,13 @@ impl Cache {
     /// [`Error::Backend`] if the store could not end in order; it is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
         let engine = &*self.engine;
+        if let Some(path) = &engine.settings.snapshot
+            && !engine.closed.load(Ordering::Acquire)
+            && let Err(error) = self.save_snapshot(path)
+        {
+            // The next process begins cold, which is no reason to stay open.
+            tracing::warn!(error = %error, "the snapshot of the first tier was not written");
+        }
         if engine.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }

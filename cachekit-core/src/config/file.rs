@@ -74,6 +74,8 @@ struct L1 {
     max_entries: Field<u64>,
     ttl_cap: Field<String>,
     coherence: Field<bool>,
+    hot_keys: Field<usize>,
+    snapshot: Field<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -186,6 +188,13 @@ impl File {
         self.take(&fields.l1.coherence, &mut config.l1_coherence, "l1.coherence", |coherence| Ok(*coherence))?;
         self.invalidation(config)?;
         self.fields.freshness.apply(self, config)?;
+        self.take(&fields.l1.hot_keys, &mut config.l1_hot_keys, "l1.hot_keys", |keys| match *keys {
+            keys @ 0..=10_000 => Ok(keys),
+            keys => Err(format!("{keys} keys are too many to list; at most 10000")),
+        })?;
+        self.take(&fields.l1.snapshot, &mut config.l1_snapshot, "l1.snapshot", |path| {
+            if path.is_absolute() { Ok(Some(path.clone())) } else { Err("an absolute path, please".into()) }
+        })?;
         self.compression(config)?;
         self.encryption(config)?;
         self.take(&fields.plugins.dirs, &mut config.plugin_dirs, "plugins.dirs", |dirs| {

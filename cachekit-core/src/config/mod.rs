@@ -207,6 +207,10 @@ pub struct Config {
     pub epoch_ttl: Setting<Duration>,
     /// What is done about age.
     pub freshness: FreshnessSettings,
+    /// How many of the keys that are asked for most can be named; 0: none.
+    pub l1_hot_keys: Setting<usize>,
+    /// Where L1 is kept between two processes.
+    pub l1_snapshot: Setting<Option<PathBuf>>,
     /// The second tier; `None`: nothing chose one.
     pub tier: Setting<Option<TierChoice>>,
     /// Where options of the second tier came from, unless from where the tier itself did.
@@ -262,6 +266,8 @@ impl Default for Config {
             namespace_epochs: Setting::default_to(NamespaceEpochs::default()),
             epoch_ttl: Setting::default_to(builder::DEFAULT_EPOCH_TTL),
             freshness: FreshnessSettings::default(),
+            l1_hot_keys: Setting::default_to(0),
+            l1_snapshot: Setting::default_to(None),
             tier: Setting::default_to(None),
             tier_options: BTreeMap::new(),
             fronts: Vec::new(),
@@ -460,9 +466,13 @@ impl Config {
             .namespace_epochs(self.namespace_epochs.value)
             .epoch_ttl(self.epoch_ttl.value)
             .freshness(self.freshness.to_config())
+            .hot_keys(self.l1_hot_keys.value)
             .prefixed_keys(self.tier.value.as_ref().is_some_and(TierChoice::puts_before_keys));
         if let Some(file) = &self.dictionary.value {
             builder = builder.dictionary(Arc::clone(&file.dictionary));
+        }
+        if let Some(path) = &self.l1_snapshot.value {
+            builder = builder.warm_start(path);
         }
         if let Some(ttl) = self.ttl.value {
             builder = builder.default_ttl(ttl);

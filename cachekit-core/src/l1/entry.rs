@@ -45,11 +45,16 @@ impl Epoch {
         self.0 & Self::TAGGED != 0
     }
 
+    /// Without what is said of the entry beside its generation.
+    pub(crate) const fn plain(self) -> Self {
+        Self(self.0 & !(Self::TAGGED | Self::VOUCHED))
+    }
+
     pub(super) const fn untagged(self) -> Self {
         Self(self.0 & !Self::TAGGED)
     }
 
-    pub(super) const fn is_vouched(self) -> bool {
+    pub(crate) const fn is_vouched(self) -> bool {
         self.0 & Self::VOUCHED != 0
     }
 }
@@ -66,6 +71,12 @@ pub struct Life {
 impl Life {
     /// A value that neither grows stale nor expires.
     pub const FOREVER: Self = Self { fresh_until_ms: u64::MAX, expires_at_ms: u64::MAX };
+
+    /// The same, and over at the latest at that time.
+    #[must_use]
+    pub(crate) fn ending_at(self, at_ms: u64) -> Self {
+        Self { fresh_until_ms: self.fresh_until_ms.min(at_ms), expires_at_ms: self.expires_at_ms.min(at_ms) }
+    }
 }
 
 /// A decoded copy of a value, of whatever type its user decodes it to.

@@ -62,6 +62,12 @@ fn age(l1: &L1, entry: &Entry, epoch: Epoch) -> Age {
     }
 }
 
+/// Whether an entry is of this epoch. Outside of the way of a hit.
+pub(super) fn is_current(l1: &L1, entry: &Entry, epoch: Epoch) -> bool {
+    let kept = entry.epoch().untagged();
+    kept == epoch || (kept == epoch.vouched() && l1.is_vouched_for())
+}
+
 /// The entry of a key if it is over, judged again where it lies: not a newer one that took its place since it was looked at.
 pub(super) struct Outlived<'a> {
     pub(super) l1: &'a L1,

@@ -11,12 +11,17 @@
 //! mod.rs     the operations, told in order       policy.rs   budget -> shards, charges, evictions
 //! entry.rs   one entry, and the hit on it        look.rs     a lookup, taken where the entry lies
 //! name.rs    wire keys in two parts, hashed      stats.rs    counters that cost a hit nothing
+//! event.rs   who hears of what leaves            hot.rs      which keys are asked for most
+//! slack.rs   weights that are no charges
 //! ```
 
 mod entry;
+mod event;
+mod hot;
 mod look;
 mod name;
 mod policy;
+mod slack;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -34,11 +39,16 @@ use crate::clock::{Clock, Ticks};
 use crate::key::WireKeyRef;
 use entry::Entry;
 pub use entry::{Epoch, Hit, Life, Typed};
+use event::Listening;
+pub use event::{Cause, Departure, EventListener};
+pub use hot::HotKey;
+use hot::HotKeys;
 use look::{Hashed, Look, Named, Outlived};
 pub use name::KeyHash;
 use name::KeyHasher;
 pub use name::Scope;
 use policy::{Budget, Departed, Slot, Store};
+use slack::Slack;
 pub use stats::L1Stats;
 use stats::{Counters, Event};
 
@@ -91,12 +101,13 @@ pub enum Inserted {
 pub struct L1 {
     store: Store,
     budget: Budget,
+    max_bytes: u64,
     hasher: KeyHasher,
     clock: Ticks,
     counters: Counters,
-    /// By how much the entries' weights exceed their charges. Stays 0 without `max_entries`. Raised before an insert and
-    /// lowered after a departure, so that it is never too small.
-    slack: AtomicU64,
+    slack: Slack,
+    listening: Option<Arc<Listening>>,
+    hot: Option<HotKeys>,
     /// Until when entries of a [vouched](Epoch::vouched) epoch are served, coarse milliseconds. An end that has to be moved
     /// on, not a switch: whoever should move it may be stopped, or in another process after `fork()`.
     vouched_until_ms: AtomicU64,
@@ -110,12 +121,35 @@ impl L1 {
         Self {
             store: budget.build(),
             budget,
+            max_bytes: config.max_bytes,
             hasher: KeyHasher::default(),
             clock: Ticks::of(clock),
             counters: Counters::new(),
-            slack: AtomicU64::new(0),
+            slack: Slack::new(),
+            listening: None,
+            hot: None,
             vouched_until_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Tells `listener` of every entry that leaves from now on.
+    #[must_use]
+    pub fn with_listener(mut self, listener: Arc<dyn EventListener>) -> Self {
+        self.listening = Some(Arc::new(Listening::new(listener)));
+        self
+    }
+
+    /// Counts which keys are asked for most; 0: none. See [`Self::hot_keys`].
+    #[must_use]
+    pub fn with_hot_keys(mut self, keys: usize) -> Self {
+        self.hot = (keys > 0).then(|| HotKeys::new(keys));
+        self
+    }
+
+    /// The `n` keys that are asked for most, hits and misses alike, the most frequent first; none unless the tier counts them.
+    /// By samples: one lookup in sixteen is looked at.
+    pub fn hot_keys(&self, n: usize) -> Vec<HotKey> {
+        self.hot.as_ref().map_or_else(Vec::new, |hot| hot.top(n))
     }
 
     /// Serves what is vouched for until then.
@@ -147,7 +181,8 @@ impl L1 {
     /// Looks a key up. An entry that is over, or of another epoch, is dropped on the way.
     #[inline]
     pub fn get<'a>(&self, hash: KeyHash, wire_key: impl Into<WireKeyRef<'a>>, epoch: Epoch) -> Option<Hit> {
-        self.counted(self.look_up(hash, wire_key.into(), epoch, Hit::on))
+        let key = self.asked_for(hash, wire_key.into());
+        self.counted(self.look_up(hash, key, epoch, Hit::on))
     }
 
     /// As [`Self::get`], for who only looks: `read` gets the stored bytes where they lie, and no reference count is taken. A
@@ -160,7 +195,8 @@ impl L1 {
         epoch: Epoch,
         read: impl Fn(&[u8]) -> R,
     ) -> Option<R> {
-        self.counted(self.look_up(hash, wire_key.into(), epoch, |entry, _| read(entry.stored())))
+        let key = self.asked_for(hash, wire_key.into());
+        self.counted(self.look_up(hash, key, epoch, |entry, _| read(entry.stored())))
     }
 
     /// As [`Self::get`], for who wants the decoded copy: where there is one, the entry itself is not touched.
@@ -176,12 +212,21 @@ impl L1 {
             Some(value) if !entry.epoch().is_tagged() => Seen::Decoded(value, fresh),
             _ => Seen::Stored(Hit::on(entry, fresh)),
         };
-        self.counted(self.look_up(hash, wire_key.into(), epoch, take))
+        let key = self.asked_for(hash, wire_key.into());
+        self.counted(self.look_up(hash, key, epoch, take))
     }
 
     /// As [`Self::get`], for the engine's own purposes: no hit and no miss.
     pub(crate) fn peek(&self, hash: KeyHash, wire_key: &[u8], epoch: Epoch) -> Option<Hit> {
         self.look_up(hash, wire_key.into(), epoch, Hit::on)
+    }
+
+    #[inline]
+    fn asked_for<'a>(&self, hash: KeyHash, key: WireKeyRef<'a>) -> WireKeyRef<'a> {
+        if let Some(hot) = &self.hot {
+            hot.saw(hash, key);
+        }
+        key
     }
 
     #[inline]
@@ -211,9 +256,23 @@ impl L1 {
     #[cold]
     fn drop_outlived(&self, hash: KeyHash, key: WireKeyRef<'_>, epoch: Epoch) {
         if let Some((Slot(entry), ())) = self.store.remove_if(&Outlived { l1: self, hash, key, epoch }, |()| true) {
-            self.release_slack(&entry);
-            self.counters.count(Event::Expired);
+            let cause = if look::is_current(self, &entry, epoch) { Cause::Expired } else { Cause::Invalidated };
+            self.leave(entry, cause, Event::Expired);
         }
+    }
+
+    /// An entry has left by itself, and no lock is held.
+    fn leave(&self, entry: Entry, cause: Cause, counted: Event) {
+        self.release_slack(&entry);
+        self.counters.count(counted);
+        let mut departed = self.departed();
+        departed.keep(entry, cause);
+    }
+
+    fn departed(&self) -> Departed {
+        let mut departed = Departed::default();
+        departed.listening.clone_from(&self.listening);
+        departed
     }
 
     /// Keeps a value, in place of any older one of its key. Whatever the answer, the older value is gone.
@@ -250,36 +309,41 @@ impl L1 {
         typed: Option<Typed>,
         reserve: u64,
     ) -> (Inserted, Hit, Departed) {
-        let mut departed = Departed::default();
+        let mut departed = self.departed();
         let charge = policy::charge(wire_key.len(), stored.len(), typed.is_some(), reserve);
         let entry = Entry::new(hash, wire_key, epoch, stored, life, typed, reserve);
         let hit = Hit::on(&entry, true);
         if !self.budget.admits(wire_key.len(), charge) {
-            departed.keep(self.take(hash, wire_key));
+            if let Some(entry) = self.take(hash, wire_key) {
+                departed.keep(entry, Cause::Removed);
+            }
             self.counters.count(Event::Refused);
             return (Inserted::TooLarge, hit, departed);
         }
-        self.raise_slack(charge);
         // An address, not a clone: `departed` keeps alive what left, so none of it can have been given this address since.
         let inserted = entry.address();
-        self.store.insert_with_lifecycle(Slot(entry), (), &mut departed);
+        departed.inserted = Some(inserted);
+        self.slack.inserting(self.budget.slack(charge), || {
+            self.store.insert_with_lifecycle(Slot(entry), (), &mut departed);
+        });
         (self.account(inserted, &departed), hit, departed)
     }
 
     fn account(&self, inserted: usize, departed: &Departed) -> Inserted {
-        let mut left = 0;
-        let mut displaced = false;
-        for entry in departed.iter() {
-            left += 1;
-            displaced |= entry.address() == inserted;
+        let (mut replaced, mut evicted, mut displaced) = (0, 0, false);
+        for (entry, cause) in departed.iter() {
             self.release_slack(entry);
+            match cause {
+                _ if entry.address() == inserted => displaced = true,
+                Cause::Evicted => evicted += 1,
+                _ => replaced += 1,
+            }
         }
-        if left > departed.evicted {
-            self.counters.add(Event::Replaced, left - departed.evicted);
+        if replaced > 0 {
+            self.counters.add(Event::Replaced, replaced);
         }
-        let evicted_others = departed.evicted - u64::from(displaced);
-        if evicted_others > 0 {
-            self.counters.add(Event::Eviction, evicted_others);
+        if evicted > 0 {
+            self.counters.add(Event::Eviction, evicted);
         }
         if displaced {
             self.counters.count(Event::Refused);
@@ -291,7 +355,9 @@ impl L1 {
 
     /// Drops a key's value. Returns whether there was one, dead or alive.
     pub fn remove(&self, hash: KeyHash, wire_key: &[u8]) -> bool {
-        self.take(hash, wire_key).is_some()
+        let Some(entry) = self.take(hash, wire_key) else { return false };
+        self.departed().keep(entry, Cause::Removed);
+        true
     }
 
     /// Drops the value of the key that a hit was on, if there is one still.
@@ -302,8 +368,7 @@ impl L1 {
     /// Drops whatever has this hash: for who knows no more of a key. Returns whether there was something.
     pub(crate) fn forget(&self, hash: KeyHash) -> bool {
         let Some((Slot(entry), ())) = self.store.remove(&Hashed(hash)) else { return false };
-        self.release_slack(&entry);
-        self.counters.count(Event::Removed);
+        self.leave(entry, Cause::Invalidated, Event::Removed);
         true
     }
 
@@ -319,14 +384,23 @@ impl L1 {
         Some(entry)
     }
 
+    /// The bound on bytes.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// What is held now, shard by shard, for a snapshot: hits that nobody counted, each with its key.
+    pub(crate) fn walk(&self) -> impl Iterator<Item = (Vec<u8>, Epoch, Hit)> + '_ {
+        self.store.iter().map(|(Slot(entry), ())| (entry.key().to_vec(), entry.epoch(), Hit::on(&entry, true)))
+    }
+
     /// Drops every entry that was inserted before this call. To forget one namespace, change its epoch instead: that is
     /// one write, and this is a walk.
     pub fn clear(&self) {
         // One by one, not by the engine's own `clear`: that frees entries under the shard's lock, and a typed copy's `Drop`
         // is foreign code.
         for (Slot(entry), ()) in self.store.drain() {
-            self.release_slack(&entry);
-            self.counters.count(Event::Removed);
+            self.leave(entry, Cause::Removed, Event::Removed);
         }
     }
 
@@ -343,22 +417,13 @@ impl L1 {
             evictions: sum(Event::Eviction),
             removed: sum(Event::Removed),
             entries: self.store.len() as u64,
-            bytes: self.store.weight().saturating_sub(self.slack.load(Ordering::Relaxed)),
-        }
-    }
-
-    fn raise_slack(&self, charge: u64) {
-        let slack = self.budget.slack(charge);
-        if slack > 0 {
-            self.slack.fetch_add(slack, Ordering::Relaxed);
+            bytes: self.slack.bytes(self.store.weight()),
+            listener_panics: self.listening.as_ref().map_or(0, |listening| listening.panics.load(Ordering::Relaxed)),
         }
     }
 
     fn release_slack(&self, entry: &Entry) {
-        let slack = self.budget.slack(policy::charge_of(entry));
-        if slack > 0 {
-            self.slack.fetch_sub(slack, Ordering::Relaxed);
-        }
+        self.slack.lower(self.budget.slack(policy::charge_of(entry)));
     }
 }
 

@@ -9,11 +9,13 @@
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::mem::size_of;
+use std::sync::Arc;
 
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use super::L1Config;
 use super::entry::{self, Entry, Header, Side};
+use super::event::{Cause, Departure, Listening};
 
 /// The entry is part of the engine's *key*, and its value is nothing. A value is cloned while the shard is locked and only
 /// then can be looked at: an atomic increment and decrement, even where all that is wanted is the decoded copy beside it. A
@@ -175,25 +177,41 @@ impl Weighter<Slot, ()> for ChargeWeighter {
 #[derive(Clone, Copy)]
 pub(super) struct Departures;
 
-/// The entries that one insert pushed out. They are freed when this drops, after the shard's lock: a typed copy runs its
-/// user's `Drop`, which may be slow, may panic, and may come back to this cache.
+/// The entries that one operation made leave. They are freed, and told of, when this drops, after the shard's lock: a typed
+/// copy runs its user's `Drop`, and a listener is foreign code too. Both may be slow, may panic, and may come back to this cache.
 #[derive(Default)]
 pub(crate) struct Departed {
-    /// Entries that left to make room. The others were replaced by a newer value.
-    pub(super) evicted: u64,
     /// In place, so that the usual insert, which pushes out at most one, allocates nothing.
-    first: Option<Entry>,
-    rest: Vec<Entry>,
+    first: Option<(Entry, Cause)>,
+    rest: Vec<(Entry, Cause)>,
+    /// The next to come leaves to make room.
+    makes_room: bool,
+    pub(super) listening: Option<Arc<Listening>>,
+    /// The entry that was inserted by this operation, if it left at once: nobody was told that it came.
+    pub(super) inserted: Option<usize>,
 }
 
 impl Departed {
-    /// Frees an entry that left in another way together with the rest.
-    pub(super) fn keep(&mut self, entry: Option<Entry>) {
-        self.rest.extend(entry);
+    pub(super) fn keep(&mut self, entry: Entry, cause: Cause) {
+        if self.first.is_none() {
+            self.first = Some((entry, cause));
+        } else {
+            self.rest.push((entry, cause));
+        }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Entry, Cause)> {
         self.first.iter().chain(&self.rest)
+    }
+}
+
+impl Drop for Departed {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(listening) = self.listening.take() else { return };
+        for (entry, cause) in self.iter().filter(|(entry, _)| self.inserted != Some(entry.address())) {
+            listening.tell(&Departure { wire_key: entry.key(), stored_len: entry.stored_len(), cause: *cause });
+        }
     }
 }
 
@@ -203,16 +221,13 @@ impl Lifecycle<Slot, ()> for Departures {
     /// Called for evictions alone; `on_evict` comes for replaced values too.
     #[inline]
     fn before_evict(&self, departed: &mut Departed, _: &Slot, (): &mut ()) {
-        departed.evicted += 1;
+        departed.makes_room = true;
     }
 
     #[inline]
     fn on_evict(&self, departed: &mut Departed, slot: Slot, (): ()) {
-        if departed.first.is_none() {
-            departed.first = Some(slot.0);
-        } else {
-            departed.rest.push(slot.0);
-        }
+        let cause = if std::mem::take(&mut departed.makes_room) { Cause::Evicted } else { Cause::Replaced };
+        departed.keep(slot.0, cause);
     }
 }
 

@@ -35,6 +35,8 @@ pub struct L1Stats {
     pub entries: u64,
     /// Bytes charged for them now; never more than `max_bytes`.
     pub bytes: u64,
+    /// Panics of the event listener; each was caught.
+    pub listener_panics: u64,
 }
 
 /// One counted event; the position of its counter in a stripe.

@@ -1,5 +1,6 @@
 //! The tier against its promises. `model.rs` holds the comparison with a naive map.
 
+mod events;
 mod model;
 mod ratio;
 

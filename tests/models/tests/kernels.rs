@@ -11,7 +11,7 @@ macro_rules! kernels {
     };
 }
 
-kernels!(breaker, bulkhead, generations);
+kernels!(breaker, bulkhead, generations, slack);
 
 /// What the kernels know of the engine, under the names they know it by.
 mod clock {
