@@ -202,17 +202,16 @@ impl Cache {
         Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Unknown }))
     }
 
-    /// A fence over whatever stands there, for a load that is wanted in any case.
+    /// A fence over whatever stands there, or over a mark, for a load that is wanted in any case.
     pub(super) async fn fence_what_stands(&self, at: &At, locks: Option<FillLocks>) -> Fill {
-        let Some(tier) =
-            self.engine.tier.as_ref().filter(|tier| tier.has_cas() && locks.is_some_and(|locks| locks.fence))
-        else {
-            return Fill::open();
-        };
-        match self.count_failure(tier.get_version(&at.wire, self.deadline()).await) {
-            Ok(Some((_, version))) => Fill { standing: None, fence: Fence::Seen(version) },
-            // Of nothing there is no version; and what an outage hides is not worth an error here.
-            Ok(None) | Err(_) => Fill::open(),
+        let engine = &*self.engine;
+        let fenced = |tier: &&Tier| tier.has_cas() && locks.is_some_and(|locks| locks.fence);
+        let Some(tier) = engine.tier.as_ref().filter(fenced) else { return Fill::open() };
+        let standing = Box::new(Standing::new(tier, &at.wire, at.hash, &engine.held, engine.settings.deadline));
+        // Nothing is newer than this, so nothing is found instead of being loaded.
+        match self.fence::<()>(tier, at, standing, true, u64::MAX).await {
+            Ok(Begun::Load(fill)) => fill,
+            _ => Fill { standing: None, fence: Fence::Unknown },
         }
     }
 
@@ -260,6 +259,8 @@ impl Cache {
                 }
             },
         };
+        // From here on a caller who joins may have seen a write of another process that comes after this one.
+        self.engine.flights.closing(at.hash, at.wire.as_bytes());
         let landed = tier.set_if(&at.wire, stored, ttl, Some(expect), deadline).await?;
         if let Some(standing) = &mut fill.standing {
             standing.unmarked();

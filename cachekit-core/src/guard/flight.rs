@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,11 @@ struct Flight {
     wire_key: Box<[u8]>,
     state: Mutex<State>,
     changed: Notify,
+    /// Its value is being stored. Who joins now may know of a write by another process that comes right after it, so he looks
+    /// again when it has landed.
+    closing: AtomicBool,
+    /// Its value was older than what another process had written. It is the leader's alone, whose call began before.
+    overtaken: AtomicBool,
 }
 
 enum State {
@@ -152,6 +158,8 @@ impl Flights {
             wire_key: wire_key.into(),
             state: Mutex::new(State::Flying),
             changed: Notify::new(),
+            closing: AtomicBool::new(false),
+            overtaken: AtomicBool::new(false),
         });
         shard.insert(kind.number(hash), Arc::clone(&flight));
         Ok(Leader { flights: self, hash, kind, flight })
@@ -167,6 +175,25 @@ impl Flights {
     /// The same for loads alone: what they load is older than what a refresh is about to.
     pub(crate) fn detach_loads(&self, hash: KeyHash) {
         lock(self.shard(hash)).remove(&Kind::Load.number(hash));
+    }
+
+    /// The value of a key's flights is about to be stored.
+    pub(crate) fn closing(&self, hash: KeyHash, wire_key: &[u8]) {
+        self.each(hash, wire_key, |flight| flight.closing.store(true, Ordering::Release));
+    }
+
+    /// The store refused the value of a key's flights, because another process was there first.
+    pub(crate) fn overtaken(&self, hash: KeyHash, wire_key: &[u8]) {
+        self.each(hash, wire_key, |flight| flight.overtaken.store(true, Ordering::Release));
+    }
+
+    fn each(&self, hash: KeyHash, wire_key: &[u8], act: impl Fn(&Flight)) {
+        let shard = lock(self.shard(hash));
+        for kind in [Kind::Load, Kind::Refresh] {
+            if let Some(flight) = shard.get(&kind.number(hash)).filter(|flight| *flight.wire_key == *wire_key) {
+                act(flight);
+            }
+        }
     }
 
     /// As [`Self::detach`], for every key.
@@ -196,8 +223,12 @@ impl Flight {
         {
             return Waited::Parted;
         }
+        let late = self.closing.load(Ordering::Acquire);
         let waited = within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(self.wait().await) });
-        waited.await.unwrap_or(Waited::Parted)
+        match waited.await.unwrap_or(Waited::Parted) {
+            Waited::Landed(_) if late => Waited::Abandoned,
+            waited => waited,
+        }
     }
 
     async fn wait(&self) -> Waited {
@@ -240,8 +271,11 @@ impl Leader<'_> {
         *lock(&self.flight.state) = State::Parted;
     }
 
-    /// Gives the answer to everybody who waits.
+    /// Gives the answer to everybody who waits, unless it is too old for some of them: then the next one leads.
     pub(crate) fn land(self, landed: Landed) {
+        if self.flight.overtaken.load(Ordering::Acquire) {
+            return;
+        }
         *lock(&self.flight.state) = State::Landed(landed);
         // The rest, waking included, is what happens to every leader that goes.
     }

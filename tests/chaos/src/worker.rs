@@ -105,7 +105,8 @@ async fn act(
     source: &Source,
 ) -> Result<Option<u64>, cachekit_core::Error> {
     let found = match what {
-        "load" | "refresh" => Some(*cache.get_or_load(KEY, async || source.ask(id).await).await?),
+        "load" => Some(*cache.get_or_load(KEY, async || source.ask(id).await).await?),
+        "refresh" => Some(*cache.refresh(KEY, async || source.ask(id).await).await?),
         "get" => cache.get::<u64>(KEY).await?.map(|value| *value),
         "set" => {
             cache.set(KEY, &value).await?;

@@ -191,6 +191,22 @@ async fn a_loader_that_asks_for_its_own_key_does_not_wait_for_its_own_lock() {
     assert!((1..=2).contains(&*value.unwrap()));
 }
 
+#[tokio::test]
+async fn who_joins_a_load_after_another_process_wrote_does_not_get_what_is_older() {
+    for (fence, expected) in [(true, 2), (false, 1)] {
+        let bench = Bench::new();
+        let here =
+            bench.builder(Arc::new(bench.store.clone())).fill_locks(patient().with_fence(fence)).build().unwrap();
+        let slow = Slow::begin(&here, 1).await;
+        bench.cache().delete("k").await.unwrap();
+        let joins = here.clone();
+        let joins = tokio::spawn(async move { *joins.get_or_load("k", async || 2_u32).await.unwrap() });
+        tokio::task::yield_now().await;
+        assert_eq!(slow.end().await, 1, "its call began before");
+        assert_eq!(joins.await.unwrap(), expected);
+    }
+}
+
 /// A store whose locks are not what they should be.
 struct Awry {
     inner: Memory,

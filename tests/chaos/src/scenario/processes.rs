@@ -28,7 +28,7 @@ use crate::report::Report;
 pub const TOLD: Duration = Duration::from_millis(2500);
 
 /// Episodes under way at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 128;
 /// Short, so that a loader that is answered late has lost its lock.
 const HOLD_MS: &str = "10";
 
@@ -111,7 +111,9 @@ pub fn tell(name: &str, run: &Run<'_>, cast: Cast) -> Report {
         report.fact(what, count);
     }
     for stats in stage.end() {
-        for name in ["loads", "fills_fenced", "fill_lock_waits", "fills_by_others", "overtaken", "l2_errors"] {
+        for name in
+            ["loads", "fills_fenced", "fill_lock_waits", "fills_by_others", "overtaken", "coalesced", "l2_errors"]
+        {
             if let Some(count) = stats[name].as_u64() {
                 report.add(name, count);
             }
@@ -255,12 +257,18 @@ struct Episode {
     asks: Vec<(usize, u64, u64)>,
     act: Act,
     played: Instant,
+    /// How often of a hundred looks something is done, and how often that is an answer if it could be something else: slow
+    /// sources and fast ones, and programs of either kind.
+    haste: u64,
+    answering: u64,
     /// Who still sees what the other has overwritten, and is asked again.
     behind: Vec<usize>,
 }
 
 impl Episode {
     fn new(number: u64, mut random: Random, processes: usize) -> Self {
+        let haste = [3, 10, 60][random.below(3) as usize];
+        let answering = [5, 30, 80][random.below(3) as usize];
         let script = (0..2 + random.below(5))
             .map(|at| {
                 let worker = random.below(processes as u64) as usize;
@@ -287,6 +295,8 @@ impl Episode {
             act: Act::Playing,
             played: Instant::now(),
             behind: Vec::new(),
+            haste,
+            answering,
         }
     }
 
@@ -301,14 +311,12 @@ impl Episode {
                 }
             }
             Act::Playing => {
-                let (starts, answers) = (usize::from(!self.script.is_empty()), self.asks.len());
-                let choices = (starts + answers) as u64;
-                if choices == 0 || self.random.percent(40) {
+                if !self.random.percent(self.haste) {
                     return;
                 }
-                let choice = self.random.below(choices) as usize;
-                if choice < answers {
-                    let (worker, asked, value) = self.asks.swap_remove(choice);
+                let answers = self.asks.len() as u64;
+                if answers > 0 && (self.script.is_empty() || self.random.percent(self.answering)) {
+                    let (worker, asked, value) = self.asks.swap_remove(self.random.below(answers) as usize);
                     stage.tell(worker, &format!("source {asked} {value}"));
                 } else if let Some((worker, what)) = self.script.pop() {
                     self.begin(stage, worker, what);
