@@ -24,6 +24,8 @@ pub mod cached;
 pub mod metrics;
 mod process_default;
 mod sources;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use backends::{backend, built_in};
 pub use cachekit_core::cache::{

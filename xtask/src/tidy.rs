@@ -19,6 +19,8 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "cachekit",
         &[
+            // Behind the feature `testing`: the reference store is what users test with, too.
+            "cachekit-conformance",
             "cachekit-core",
             "cachekit-macros",
             "cachekit-plugin",

@@ -48,6 +48,7 @@ mod report;
 mod run;
 mod sample;
 mod subject;
+mod switched;
 mod told;
 
 pub use case::{Case, Failure, Group, Power};
@@ -59,6 +60,7 @@ pub use memory::{Clock, ManualClock, Memory, MemoryConfig, SystemClock};
 pub use report::{CaseResult, Report};
 pub use run::{run_all, run_case};
 pub use subject::{Patience, Subject};
+pub use switched::{Switch, Switched, Trouble};
 
 /// The examples of the guide are compiled, so that it cannot drift from the traits.
 #[cfg(doctest)]
