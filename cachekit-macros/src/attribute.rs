@@ -133,9 +133,6 @@ impl Attribute {
 
     /// What cannot stand together, and what could not be kept.
     fn check(&self) -> Result<()> {
-        if let Some(stale) = &self.stale {
-            return Err(Error::new(stale.span, "`stale` is not built yet"));
-        }
         if let (Some(_), Some(by)) = (&self.key, &self.key_by) {
             return Err(Error::new(by.span(), "`key` and `key_by` both say what the key is: leave one of them out"));
         }

@@ -161,8 +161,8 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         self
     }
 
-    pub fn stale(self, stale: Duration) -> Self {
-        let _ = stale; // TODO_STALE
+    pub fn stale(mut self, stale: Duration) -> Self {
+        self.set = self.set.with_stale(stale);
         self
     }
 
@@ -187,19 +187,37 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = R>,
     {
+        self.ask(run, Way::Load).await
+    }
+
+    /// Runs the function, whatever is kept, and keeps what it returns. What it returns no more is forgotten; where it fails,
+    /// what is kept stays.
+    pub async fn refresh<F, Fut>(self, run: F) -> R
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = R>,
+    {
+        self.ask(run, Way::Refresh).await
+    }
+
+    async fn ask<F, Fut>(self, run: F, way: Way) -> R
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = R>,
+    {
         let Self { function, target, sharing, set, load, ttl, strict, .. } = self;
         // Owned here and not by the loader: whatever ends the loader early, a timeout for one, the work itself goes on.
         let mut work = pin!(async move { run().await });
         let mut answer = Answer::<Ru::Stored, R>::none();
-        let kept = match target {
+        let kept = match &target {
             Ok((place, key)) => {
                 let loader = async || {
                     let returned = work.as_mut().await;
                     answer.split::<Ru>(returned, sharing)
                 };
-                place.load(&key, load.with_set(set), ttl, loader).await
+                place.load(key, load.with_set(set), ttl, way, loader).await
             }
-            Err(error) => Err(LoadError::Loader(Arc::new(Rest::Failed(error)))),
+            Err(_) => Err(LoadError::Loader(Arc::new(Rest::Returned(None)))),
         };
         match kept {
             Ok(value) => {
@@ -209,9 +227,16 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
             Err(error) => {
                 if let Some(rest) = answer.rest.take().or_else(|| shared(&error, sharing)) {
                     function.counts.call(answer.ran);
+                    if way == Way::Refresh
+                        && Ru::is_none(&rest)
+                        && let Ok((place, key)) = &target
+                        && let Err(error) = place.delete(key).await
+                    {
+                        return after_all(function, strict, error, rest);
+                    }
                     return rest;
                 }
-                if let Some(error) = failure(error) {
+                if let Some(error) = failure(error, target) {
                     if let Some(convert) = strict {
                         function.counts.call(answer.ran);
                         return convert(error);
@@ -237,16 +262,18 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
     {
         let Self { function, target, sharing, set, load, ttl, strict, .. } = self;
         let answer = Arc::new(Mutex::new(Answer::<Ru::Stored, R>::none()));
-        let kept = match target {
+        let kept = match &target {
             Ok((place, key)) => {
                 let (answer, run) = (Arc::clone(&answer), run.clone());
                 let loader = move || async move {
                     let returned = run().await;
                     answer.lock().unwrap_or_else(PoisonError::into_inner).split::<Ru>(returned, sharing)
                 };
-                place.load_owned(&key, load.with_set(set), ttl, loader).await
+                // Where a timeout could not be returned there is none: the loader would be dropped with its answer.
+                let load = if strict.is_some() { load } else { load.without_hard_timeout() };
+                place.load_owned(key, load.with_set(set), ttl, loader).await
             }
-            Err(error) => Err(LoadError::Loader(Arc::new(Rest::Failed(error)))),
+            Err(_) => Err(LoadError::Loader(Arc::new(Rest::Returned(None)))),
         };
         let (ran, rest, value) = {
             let mut answer = answer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -262,7 +289,7 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
                     function.counts.call(ran);
                     return rest;
                 }
-                if let Some(error) = failure(error) {
+                if let Some(error) = failure(error, target) {
                     if let Some(convert) = strict {
                         function.counts.call(ran);
                         return convert(error);
@@ -275,36 +302,6 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
                     None => run().await,
                 }
             }
-        }
-    }
-
-    /// Runs the function and keeps what it returns. What it returns no more is forgotten.
-    pub async fn refresh<F, Fut>(self, run: F) -> R
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = R>,
-    {
-        let Self { function, target, set, ttl, strict, .. } = self;
-        let returned = run().await;
-        function.counts.call(true);
-        let (place, key) = match target {
-            Ok(target) => target,
-            Err(error) => return after_all(function, strict, error, returned),
-        };
-        match Ru::split(returned) {
-            Ok(value) => {
-                let kept = place.set(&key, &value, set, ttl).await;
-                let returned = Ru::join(Arc::new(value));
-                match kept {
-                    Ok(()) => returned,
-                    Err(error) => after_all(function, strict, error, returned),
-                }
-            }
-            Err(rest) if Ru::is_none(&rest) => match place.delete(&key).await {
-                Ok(_) => rest,
-                Err(error) => after_all(function, strict, error, rest),
-            },
-            Err(rest) => rest,
         }
     }
 
@@ -333,6 +330,13 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         let (place, key) = self.target?;
         place.key_text(&key)
     }
+}
+
+/// Whether what is kept will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Load,
+    Refresh,
 }
 
 /// What came of running the function.
@@ -368,24 +372,21 @@ impl<S: Clone, R> Answer<S, R> {
 /// What another caller's run of the function returned, if it can be had twice.
 fn shared<R>(error: &LoadError<Rest>, sharing: Option<Sharing<R>>) -> Option<R> {
     match error {
-        LoadError::Loader(rest) => match &**rest {
-            Rest::Returned(Some(packed)) => sharing?.unpack(&**packed),
-            _ => None,
-        },
+        LoadError::Loader(rest) => {
+            let Rest::Returned(packed) = &**rest;
+            sharing?.unpack(&**packed.as_ref()?)
+        }
         _ => None,
     }
 }
 
 /// What the cache failed with; `None` if it was the function of another caller that returned what is not kept.
-fn failure(error: LoadError<Rest>) -> Option<CachedError> {
-    match error {
-        LoadError::Cache(error) => Some(error.into()),
-        LoadError::Timeout(after) => Some(Error::LoadTimeout(after).into()),
-        LoadError::Loader(rest) => match Arc::into_inner(rest) {
-            Some(Rest::Failed(error)) => Some(error),
-            _ => None,
-        },
-        _ => None,
+fn failure<T>(error: LoadError<Rest>, target: Result<T, CachedError>) -> Option<CachedError> {
+    match (target, error) {
+        (Err(error), _) => Some(error),
+        (Ok(_), LoadError::Cache(error)) => Some(error.into()),
+        (Ok(_), LoadError::Timeout(after)) => Some(Error::LoadTimeout(after).into()),
+        (Ok(_), _) => None,
     }
 }
 

@@ -29,7 +29,8 @@ pub mod testing;
 
 pub use backends::{backend, built_in};
 pub use cachekit_core::cache::{
-    CacheHealth, Found, FromDocument, Interop, KeyPage, LoadOptions, SetOptions, TagError, ToDocument, Value,
+    CacheHealth, DataLoader, DataLoaderConfig, Found, FromDocument, Interop, KeyPage, LoadOptions, SetOptions,
+    TagError, ToDocument, Value,
 };
 pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{

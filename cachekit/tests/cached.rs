@@ -469,6 +469,38 @@ fn the_cache_of_the_process_stands_behind_functions_that_name_none() {
 }
 
 #[test]
+fn a_stale_answer_is_given_while_the_function_runs_in_the_background() {
+    let clock = Arc::new(ManualClock::new());
+    let cache = Cache::builder().clock(clock.clone()).build().unwrap();
+    #[cached(cache = cache, ttl = "10s", stale = "1m", skip(cache, connection))]
+    async fn number(cache: Cache, connection: Arc<Connection>, key: String) -> Result<u32, NotThere> {
+        let _ = key;
+        Ok(connection.query())
+    }
+    let connection = Arc::new(Connection::default());
+    let ask = || number(cache.clone(), Arc::clone(&connection), "k".into());
+    run(async {
+        assert_eq!((ask().await, ask().await), (Ok(1), Ok(1)));
+        clock.advance(Duration::from_secs(11));
+        assert_eq!(ask().await, Ok(1), "stale, and given at once");
+        while connection.queries() < 2 {
+            tokio::task::yield_now().await;
+        }
+        while ask().await == Ok(1) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ask().await, Ok(2), "the run in the background left it");
+        clock.advance(Duration::from_secs(3600));
+        assert_eq!(ask().await, Ok(3), "past its window it is not given");
+        assert_eq!(number_refresh_cache(cache.clone(), Arc::clone(&connection), "k".into()).await, Ok(4));
+        assert_eq!(ask().await, Ok(4));
+        cache.close().await.unwrap();
+        assert_eq!(ask().await, Ok(5));
+        assert_eq!(number_cache_stats().bypassed, 1);
+    });
+}
+
+#[test]
 fn answers_are_filed_under_tags() {
     let cache = Cache::builder().build().unwrap();
     #[cached(cache = cache, skip(cache, connection), tags("all", "shelf:{shelf}"))]

@@ -23,9 +23,12 @@ enum Needs {
 /// All of them: the names of the files below `examples/`.
 const EXAMPLES: &[(&str, Needs)] = &[
     ("axum_service", Needs::Nothing),
+    ("batch_loader", Needs::Nothing),
+    ("cached", Needs::Nothing),
     ("index_sources", Needs::Elsewhere("xtask/src/demo.rs")),
     ("redis_from_env", Needs::Redis),
     ("tier_chain", Needs::Redis),
+    ("tags", Needs::Nothing),
     ("two_processes", Needs::Redis),
     ("without_a_runtime", Needs::Nothing),
 ];

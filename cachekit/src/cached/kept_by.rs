@@ -8,6 +8,7 @@ use cachekit_core::blocking::BlockingCache;
 use cachekit_core::cache::{Interop, LoadOptions, SetOptions, Value};
 use cachekit_core::{Cache, Error, LoadError};
 
+use super::Way;
 use super::failure::CachedError;
 use super::key::Key;
 use super::rule::Rest;
@@ -67,6 +68,7 @@ impl Place {
         key: &Key,
         options: LoadOptions,
         ttl: Option<Duration>,
+        way: Way,
         load: F,
     ) -> Result<Arc<T>, LoadError<Rest>>
     where
@@ -74,10 +76,16 @@ impl Place {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, Rest>>,
     {
-        match (self, key) {
-            (Self::Own(cache), Key::Own(key)) => cache.try_get_or_load_here(key, options, load).await,
-            (Self::Interop(interop), Key::Interop { operation, arguments }) => {
+        match (self, key, way) {
+            (Self::Own(cache), Key::Own(key), Way::Load) => cache.try_get_or_load_here(key, options, load).await,
+            (Self::Own(cache), Key::Own(key), Way::Refresh) => cache.try_refresh_with(key, options, load).await,
+            (Self::Interop(interop), Key::Interop { operation, arguments }, Way::Load) => {
                 interop.try_get_or_load(operation, arguments, ttl, load).await
+            }
+            (Self::Interop(interop), Key::Interop { operation, arguments }, Way::Refresh) => {
+                let value = load().await.map_err(|rest| LoadError::Loader(Arc::new(rest)))?;
+                interop.set(operation, arguments, &value, ttl).await?;
+                Ok(Arc::new(value))
             }
             _ => Err(MISMATCH.into()),
         }
@@ -98,7 +106,7 @@ impl Place {
         match (self, key) {
             (Self::Own(cache), Key::Own(key)) => cache.try_get_or_load_with(key, options, load).await,
             // Their entries know no stale window.
-            _ => self.load(key, options, ttl, load).await,
+            _ => self.load(key, options, ttl, Way::Load, load).await,
         }
     }
 

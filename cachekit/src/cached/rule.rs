@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use cachekit_core::cache::Value;
 
-use super::failure::CachedError;
-
 /// How a return value `R` is parted into what is kept and what is only returned.
 pub trait Rule<R> {
     /// What is kept.
@@ -140,8 +138,6 @@ impl<P, E, H: Held<P>> Rule<Result<Option<P>, E>> for IfOkSome<H> {
 pub enum Rest {
     /// A copy of what the function returned, if it can be copied.
     Returned(Option<Arc<dyn Any + Send + Sync>>),
-    /// There was no cache to ask.
-    Failed(CachedError),
 }
 
 /// Nothing of what it holds.
