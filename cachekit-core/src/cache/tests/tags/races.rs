@@ -155,3 +155,23 @@ async fn an_invalidation_that_its_caller_gave_up_leaves_l1_no_surer_than_the_sto
     bench.clock.advance(CAP);
     assert_eq!(read(&cache, "k").await, None);
 }
+
+#[tokio::test]
+async fn what_is_stale_is_not_served_once_its_tag_is_invalidated() {
+    let bench = Bench::new();
+    let cache = bench.cache();
+    let options = || {
+        let set = tagged("t").with_ttl(Duration::from_secs(10)).with_stale(Duration::from_secs(3600));
+        crate::cache::LoadOptions::default().with_set(set)
+    };
+    for invalidated in [false, true] {
+        cache.set_with("k", &1, options().set).await.unwrap();
+        bench.clock.advance(Duration::from_secs(11));
+        if invalidated {
+            cache.invalidate_tag("t").await.unwrap();
+        }
+        let found = *cache.get_or_load_with("k", options(), || async { 2_u32 }).await.unwrap();
+        assert_eq!(found, if invalidated { 2 } else { 1 });
+        cache.delete("k").await.unwrap();
+    }
+}
