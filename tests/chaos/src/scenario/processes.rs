@@ -200,7 +200,8 @@ impl Stage {
             _ => {
                 self.whose.remove(&id);
                 episode.failed(id);
-                report.wrong(line.to_owned());
+                // On a busy machine a guard may refuse a call. What failed has promised nothing, and is never done.
+                report.add("failed", 1);
             }
         }
     }
