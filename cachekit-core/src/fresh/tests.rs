@@ -1,3 +1,5 @@
+//! The rules of age, one by one: windows, spreads, chances, and knobs and numbers that cannot work.
+
 use std::time::Duration;
 
 use super::verdict::Verdict;
