@@ -7,6 +7,8 @@
 mod batch;
 mod completion;
 mod memcached;
+mod outage;
+mod overload;
 mod redis;
 mod stall;
 
@@ -87,6 +89,16 @@ pub fn calls(who: &str, count: usize, callers: usize) -> Result<(), Failure> {
 /// How long a get takes while the server does not answer, beside cachekit-rs.
 pub fn run_stall(effort: Effort) -> Result<Report, Failure> {
     stall::run(effort)
+}
+
+/// A minute without Redis, beside cachekit-rs.
+pub fn run_outage(effort: Effort) -> Result<Report, Failure> {
+    outage::run(effort)
+}
+
+/// Ten times more calls than the store can serve.
+pub fn run_overload(effort: Effort) -> Result<Report, Failure> {
+    overload::run(effort)
 }
 
 fn redis(effort: Effort, part: &Part, runtime: &Runtime, report: &mut Report) -> Result<(), Failure> {

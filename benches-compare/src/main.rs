@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The command line: `benches-compare <crossing|file|l1|l2|stall> [--json] [--quick]`.
+//! The command line: `benches-compare <crossing|file|l1|l2|outage|overload|stall> [--json] [--quick]`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +11,8 @@ usage: benches-compare crossing [--json] [--quick]
        benches-compare file     [--json] [--quick] [--dir DIR]     DIR: on the disk to measure (default: the temporary directory)
        benches-compare l1       [--json] [--quick]
        benches-compare l2       [--json] [--quick] [--only redis|memcached] [--callers COUNT]     with either, gets alone
+       benches-compare outage   [--json] [--quick]
+       benches-compare overload [--json] [--quick]
        benches-compare stall    [--json] [--quick]
        benches-compare l1-get COUNT                                the public gets alone, for a profiler
        benches-compare l2-get WHO COUNT CALLERS                    the gets of one contender on Redis alone, for a profiler";
@@ -51,6 +53,8 @@ fn run() -> Result<ExitCode, Failure> {
         ["file"] => file::run(effort, flags.dir.as_deref())?,
         ["l1"] => l1::run(effort)?,
         ["l2"] => l2::run(effort, &flags.part)?,
+        ["outage"] => l2::run_outage(effort)?,
+        ["overload"] => l2::run_overload(effort)?,
         ["stall"] => l2::run_stall(effort)?,
         ["l1-get", count] => {
             l1::calls(count.parse()?)?;

@@ -75,11 +75,7 @@ impl Peer for Ours {
         let bytes = (entries * (KEY_BYTES + VALUE_BYTES + OVERHEAD)) as f64 / 0.92;
         let expires_at_ms = SystemClock.coarse_ms() + HOUR.as_millis() as u64;
         let l1 = L1::new(L1Config::with_max_bytes(bytes as u64), Arc::new(SystemClock));
-        Self {
-            scope: l1.scope(PREFIX),
-            l1,
-            life: Life { fresh_until_ms: expires_at_ms, expires_at_ms },
-        }
+        Self { scope: l1.scope(PREFIX), l1, life: Life { fresh_until_ms: expires_at_ms, expires_at_ms } }
     }
 
     #[inline]

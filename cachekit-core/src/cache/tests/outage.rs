@@ -6,10 +6,14 @@ use std::time::Duration;
 use cachekit_conformance::Memory;
 use cachekit_plugin::{Backend, Bytes, Clear, Cx, Fut, Health, Key, Limits, Scan, Ttl};
 
+use futures_util::FutureExt;
+
 use super::Bench;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::guard::breaker::{BreakerConfig, BreakerState};
+use crate::guard::bulkhead::BulkheadConfig;
+use crate::guard::stack::Shed;
 
 #[tokio::test]
 async fn a_store_that_keeps_failing_is_given_a_pause_and_found_again() {
@@ -70,6 +74,72 @@ async fn a_batch_fails_as_one_when_all_of_it_fails() {
 fn a_breaker_that_cannot_work_is_an_error_of_the_builder() {
     let config = BreakerConfig::default().with_fixed_open(Duration::ZERO);
     assert!(matches!(Cache::builder().breaker(config).build(), Err(Error::Guard { guard: "circuit breaker", .. })));
+}
+
+/// A store that answers nothing but for writes.
+struct Deaf(Memory);
+
+impl Backend for Deaf {
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn get<'a>(&'a self, _: Key<'a>, _: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
+        Box::pin(std::future::pending())
+    }
+    fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.0.set(key, value, ttl, cx)
+    }
+    fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.0.delete(key, cx)
+    }
+    fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.0.exists(key, cx)
+    }
+    fn health<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, Health> {
+        self.0.health(cx)
+    }
+    fn close<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.0.close(cx)
+    }
+    fn scan(&self) -> Option<&dyn Scan> {
+        // One that cannot list has its namespaces cleared by epochs, which are read before a write.
+        self.0.scan()
+    }
+}
+
+#[tokio::test]
+async fn a_hit_in_the_process_passes_no_guard_however_many_calls_hang_behind_them() {
+    let bench = Bench::new();
+    let narrow = BulkheadConfig { in_flight: 1, queued: 1, ..BulkheadConfig::default() };
+    let builder = bench.builder(Arc::new(Deaf(bench.store.clone()))).bulkhead(narrow).strict(true);
+    let cache = builder.deadline(Duration::from_secs(60)).build().unwrap();
+    cache.set("hot", &7_u32).await.unwrap();
+    let mut in_flight = Box::pin(cache.get::<u32>("cold"));
+    assert!((&mut in_flight).now_or_never().is_none());
+    let mut queued = Box::pin(cache.get::<u32>("colder"));
+    assert!((&mut queued).now_or_never().is_none());
+    let guards = cache.health().await.guards;
+    assert_eq!((guards.in_flight, guards.queued), (Some((1, 1)), Some((1, 1))));
+
+    assert_eq!(*cache.get::<u32>("hot").now_or_never().expect("at once").unwrap().unwrap(), 7);
+    let refused = cache.get::<u32>("coldest").now_or_never().expect("at once, too").unwrap_err();
+    let Error::Backend(refused) = refused else { panic!("{refused}") };
+    assert!(Shed::is(&refused) && refused.to_string().contains("bulkhead"), "{refused}");
+    let stats = cache.stats();
+    assert_eq!((stats.l2_shed_full, stats.l2_shed, stats.l2_errors, stats.l2_timeouts), (1, 0, 1, 0));
+
+    drop((in_flight, queued));
+    let guards = cache.health().await.guards;
+    assert_eq!((guards.in_flight, guards.queued), (Some((0, 1)), Some((0, 1))));
+}
+
+#[tokio::test]
+async fn guards_and_deadlines_that_cannot_work_are_errors_of_the_builder() {
+    let zero = BulkheadConfig { in_flight: 0, ..BulkheadConfig::default() };
+    let built = Cache::builder().bulkhead(zero).build();
+    assert!(matches!(built, Err(Error::Guard { guard: "bulkhead", .. })));
+    let built = Cache::builder().deadline(Duration::ZERO).build();
+    assert!(matches!(built, Err(Error::ZeroDeadline)));
 }
 
 /// A store that has so much that clearing takes longer than any deadline.
