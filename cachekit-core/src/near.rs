@@ -59,8 +59,16 @@ impl Near {
 
     /// A write of this key through our instance of the store was given up: if it lands yet, nobody is told.
     pub(crate) fn doubt(&self, hash: KeyHash) {
-        let doubt_ms = u64::try_from(DOUBT.as_millis()).unwrap_or(u64::MAX);
-        self.writes.doubt(hash, self.clock.coarse_ms().saturating_add(doubt_ms));
+        self.writes.doubt(hash, self.doubted_until_ms());
+    }
+
+    /// The same for all keys at once.
+    pub(crate) fn doubt_all(&self) {
+        self.writes.doubt_all(self.doubted_until_ms());
+    }
+
+    fn doubted_until_ms(&self) -> u64 {
+        self.clock.coarse_ms().saturating_add(u64::try_from(DOUBT.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn is_in_doubt(&self, hash: KeyHash) -> bool {

@@ -79,10 +79,15 @@ fn renewed(old: Times, new: Times) -> Times {
 struct Clearing<'a> {
     engine: &'a Engine,
     slot: NamespaceSlot,
+    has_landed: bool,
 }
 
 impl Drop for Clearing<'_> {
     fn drop(&mut self) {
+        if !self.has_landed {
+            // It may land yet, after reads that begin now, and nobody is told of what the own connection does.
+            self.engine.doubt_all();
+        }
         self.engine.writes.new_epoch(self.slot);
         self.engine.flights.detach_all();
         if let Some(siblings) = &self.engine.siblings {
@@ -253,13 +258,15 @@ impl Cache {
             Ok(())
         })
         .await?;
-        let _clearing = Clearing { engine, slot: self.slot };
-        match &engine.tier {
+        let mut clearing = Clearing { engine, slot: self.slot, has_landed: false };
+        let cleared = match &engine.tier {
             // What the store cannot find it need not remove: it is out of force, and ends by itself.
             Some(_) if engine.settings.namespace_epochs => self.renew_namespace().await.map(|()| 0),
             Some(tier) => self.clear_tier(tier).await,
             None => Ok(0),
-        }
+        };
+        clearing.has_landed = cleared.is_ok();
+        cleared
     }
 
     /// Whether [`Cache::clear`] makes entries misses without removing them.

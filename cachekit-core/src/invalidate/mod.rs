@@ -122,6 +122,11 @@ impl Writes {
         self.stripe(hash).doubted_until_ms.fetch_max(until_ms, Ordering::AcqRel);
     }
 
+    /// The same for all keys: a clearing was given up.
+    pub(crate) fn doubt_all(&self, until_ms: u64) {
+        self.keys.iter().for_each(|key| _ = key.doubted_until_ms.fetch_max(until_ms, Ordering::AcqRel));
+    }
+
     /// Until when a write of this key may land that was given up.
     pub(crate) fn doubted_until_ms(&self, hash: KeyHash) -> u64 {
         self.stripe(hash).doubted_until_ms.load(Ordering::Acquire)

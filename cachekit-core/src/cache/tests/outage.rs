@@ -192,3 +192,19 @@ async fn a_store_too_large_to_clear_in_one_deadline_is_cleared_page_by_page() {
     assert_eq!(cache.clear().await.unwrap(), 2);
     assert_eq!(bench.cache().get::<u32>("a").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_clearing_that_failed_leaves_every_key_in_doubt_and_one_that_landed_none() {
+    let bench = Bench::new();
+    let cache = bench.cache();
+    let doubted = |key: &str| {
+        let at = cache.at(key.as_bytes()).unwrap();
+        cache.near.writes.doubted_until_ms(at.hash) > 0
+    };
+    cache.set("k", &1_u32).await.unwrap();
+    cache.clear().await.unwrap();
+    assert!(!doubted("k") && !doubted("another"));
+    bench.store.set_outage(true);
+    assert!(cache.clear().await.is_err());
+    assert!(doubted("k") && doubted("another"), "it may land yet");
+}
