@@ -155,6 +155,9 @@ fn watch(
         async move {
             while !is_over.load(Ordering::Relaxed) {
                 for key in keys.iter() {
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
                     subject.set(key).await;
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
