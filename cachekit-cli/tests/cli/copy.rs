@@ -34,9 +34,11 @@ fn entries_arrive_with_the_lives_they_have_left() {
     assert!(left > 3_000_000 && left <= 3_600_000, "{left}");
     assert_eq!(home.run(["--backend", &to, "ttl", "for ever"]).expect(0).out(), "never\n");
     home.run(["--backend", &to, "get", "over"]).expect(1);
-    // A second time changes nothing.
+    // A second time changes nothing. What is over is listed until the store has swept it, which it does when it likes.
     let ran = home.run(["copy", &from, &to]).expect(0);
-    assert!(ran.out().starts_with("26 entries of 27 copied") && ran.out().contains("left out (gone): 1"), "{ran:?}");
+    let (listed, swept) = ("26 entries of 27 copied", "26 entries of 26 copied");
+    let gone = ran.out().contains("left out (gone): 1");
+    assert!(ran.out().starts_with(if gone { listed } else { swept }), "{ran:?}");
 }
 
 #[test]
