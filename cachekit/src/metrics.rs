@@ -45,7 +45,7 @@ pub struct Metric {
 }
 
 /// Counters of the first tier, as its statistics name them.
-const L1_COUNTERS: [(&str, &str); 8] = [
+const L1_COUNTERS: [(&str, &str); 9] = [
     ("hits", "Lookups in the first tier that returned a value."),
     ("misses", "Lookups in the first tier that did not."),
     ("expired", "Entries of the first tier whose life was over when they were looked up. Also misses."),
@@ -54,6 +54,7 @@ const L1_COUNTERS: [(&str, &str); 8] = [
     ("refused", "Values the first tier did not keep: too large, or of less use than what they would have displaced."),
     ("evictions", "Entries dropped to make room."),
     ("removed", "Entries removed, cleared, or dropped with a newer value that was refused."),
+    ("listener_panics", "Times a listener of the first tier panicked."),
 ];
 
 /// All metrics, in the order of the documentation.

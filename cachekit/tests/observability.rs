@@ -1,11 +1,10 @@
-//! What a cache tells of itself: every counter under a documented name, distributions of what takes time, spans and events
-//! that name keys by their digests, and sums that add up.
+//! What a cache tells of itself: every counter under a documented name, distributions of what takes time, and sums that
+//! add up. Spans and events are in `traces.rs`.
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cachekit::metrics::{Metric, MetricKind, all, describe, publish};
 use cachekit::plugin::Backend;
@@ -13,8 +12,6 @@ use cachekit::{Cache, Stats};
 use cachekit_conformance::{Memory, MemoryConfig};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use proptest::prelude::*;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -130,58 +127,6 @@ fn counters_are_told_when_they_are_asked_for_and_times_as_they_happen() {
     // And no metric without its line in the list.
     let known: Vec<String> = all().into_iter().map(|metric| metric.name).collect();
     assert!(seen.keys().all(|name| known.iter().any(|known| name.starts_with(known.as_str()))), "{seen:?}");
-}
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-#[test]
-fn spans_and_events_name_keys_by_their_digests() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let cache = on(&Memory::new(MemoryConfig::default()));
-    tracing::subscriber::with_default(subscriber, || {
-        run(async {
-            let answer = cache
-                .try_get_or_load("canary-key", async || {
-                    tracing::info!("inside");
-                    Ok::<_, std::fmt::Error>("canary-value".to_owned())
-                })
-                .await;
-            assert_eq!(*answer.unwrap(), "canary-value");
-            cache.delete("canary-key").await.unwrap();
-            cache.get::<String>("canary-key").await.unwrap();
-        });
-    });
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for word in ["load{key=", "l2{operation=\"get\"}", "l2{operation=\"set_if\"}", "not in the second tier", "delete"] {
-        assert!(log.contains(word), "{word} is not in\n{log}");
-    }
-    let inside = log.lines().find(|line| line.contains("inside")).unwrap();
-    assert!(inside.contains("load{key="), "what a loader logs stands in its span: {inside}");
-    assert!(!log.contains("canary"), "{log}");
 }
 
 /// One thing that a caller does.
