@@ -10,6 +10,7 @@
 //! No code below this file reads the environment, and nothing below `codec` knows values. What protects an older value
 //! from coming back is in `invalidate.rs`; loading is in `cache/load.rs`; what bounds time is in [`guard`](crate::guard).
 
+mod adopt;
 mod batch;
 mod data_loader;
 mod dictionaries;

@@ -145,6 +145,11 @@ pub(super) fn set_times(entry: &mut [u8], times: Times) -> Result<(), EncodeErro
     Ok(())
 }
 
+/// Writes the epoch of the namespace. `entry` holds at least a header.
+pub(super) fn set_namespace_epoch(entry: &mut [u8], epoch: u64) {
+    put(entry, at::EPOCH, epoch.to_le_bytes());
+}
+
 /// Writes what is known once the payload is in place.
 pub(super) fn set_shape(entry: &mut [u8], shape: &Shape) {
     entry[at::SERIALIZER] = shape.serializer.id();

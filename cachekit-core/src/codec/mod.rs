@@ -231,17 +231,43 @@ impl Codec {
         now_ms: u64,
         change: impl FnOnce(Times) -> Times,
     ) -> Result<Bytes, RetimeError> {
+        self.rewrite(stored, wire_key, now_ms, |entry, times| envelope::set_times(entry, change(times)))
+    }
+
+    /// The same entry with another epoch of its namespace, as one needs that comes from another store. Checked as by
+    /// [`Codec::retime`].
+    pub(crate) fn restamp(
+        &self,
+        stored: &Bytes,
+        wire_key: &[u8],
+        now_ms: u64,
+        namespace_epoch: u64,
+    ) -> Result<Bytes, RetimeError> {
+        self.rewrite(stored, wire_key, now_ms, |entry, _| {
+            envelope::set_namespace_epoch(entry, namespace_epoch);
+            Ok(())
+        })
+    }
+
+    /// The same entry with another header, which `change` is given with the old times.
+    fn rewrite(
+        &self,
+        stored: &Bytes,
+        wire_key: &[u8],
+        now_ms: u64,
+        change: impl FnOnce(&mut [u8], Times) -> Result<(), EncodeError>,
+    ) -> Result<Bytes, RetimeError> {
         let Opened { envelope, payload, .. } = self.open_closed(stored, wire_key, now_ms)?;
         let mut out = Vec::with_capacity(stored.len());
         match &self.sealer {
             None => {
                 out.extend_from_slice(stored);
-                envelope::set_times(&mut out, change(envelope.meta().times))?;
+                change(&mut out, envelope.meta().times)?;
                 envelope::set_checksum(&mut out);
             }
             Some(sealer) => {
                 out.extend_from_slice(&stored[..envelope.payload_at()]);
-                envelope::set_times(&mut out, change(envelope.meta().times))?;
+                change(&mut out, envelope.meta().times)?;
                 out.resize(out.len() + NONCE_LEN, 0);
                 out.extend_from_slice(&payload);
                 seal::seal(&**sealer, &mut out, envelope.payload_at()).map_err(EncodeError::from)?;

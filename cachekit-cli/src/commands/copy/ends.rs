@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cachekit::within;
+use cachekit::codec::Refusal;
+use cachekit::{Cache, Error, within};
 use cachekit_plugin::{
     Answers, Backend, BackendError, Cx, Deadline, Enumerates, Key, Kind, Limits, Operation, Page, Retry, Scan, SetItem,
     Ttl,
@@ -142,17 +143,32 @@ impl Source {
 /// The store that is written.
 pub(super) struct Target {
     backend: Arc<dyn Backend>,
+    /// What knows how entries have to look on it.
+    cache: Cache,
     limits: Limits,
     patience: Patience,
 }
 
 impl Target {
-    pub(super) fn new(backend: Arc<dyn Backend>, patience: Patience) -> Self {
-        Self { limits: backend.limits(), backend, patience }
+    pub(super) fn new(backend: Arc<dyn Backend>, patience: Patience) -> Result<Self, Failure> {
+        let cache = Cache::builder().backend(Arc::clone(&backend)).without_l1().strict(true).deadline(patience.0);
+        Ok(Self { cache: cache.build()?, limits: backend.limits(), backend, patience })
     }
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Gives an entry of ours what it needs to be in force on this store.
+    pub(super) async fn adopt(&self, write: &mut Write) -> Result<Result<(), Reason>, Error> {
+        let Some(wire) = &write.wire else { return Ok(Ok(())) };
+        match self.cache.adopted(wire, &write.stored).await {
+            Ok(stored) => write.stored = stored,
+            Err(Error::Refused(Refusal::Expired)) => return Ok(Err(Reason::Gone)),
+            Err(Error::Refused(_)) => return Ok(Err(Reason::Unstamped)),
+            Err(error) => return Err(error),
+        }
+        Ok(Ok(()))
     }
 
     pub(super) async fn write(&self, writes: &[Write]) -> Answers<()> {

@@ -49,6 +49,8 @@ pub(super) struct Write {
     /// When it ends by its own word: Unix milliseconds, 0 for no word.
     pub(super) expires_ms: u64,
     pub(super) ttl: Ttl,
+    /// The wire key, if it is an entry of ours.
+    pub(super) wire: Option<Vec<u8>>,
     /// Named and sized like a lease, which an entry may be as well.
     may_be_lease: bool,
 }
@@ -85,8 +87,9 @@ impl Write {
             return Err(Reason::TooLarge);
         }
         let may_be_lease = envelope.is_none() && wire.ends_with(b":lock") && stored.len() <= LONGEST_TOKEN;
-        let expires_ms = envelope.map_or(0, |envelope| envelope.meta().times.expires_ms);
-        Ok(Self { stored, from, to, expires_ms, ttl: Ttl::Never, may_be_lease })
+        let expires_ms = envelope.as_ref().map_or(0, |envelope| envelope.meta().times.expires_ms);
+        let wire = envelope.is_some().then_some(wire);
+        Ok(Self { stored, from, to, expires_ms, ttl: Ttl::Never, wire, may_be_lease })
     }
 
     /// Whether it is the lease of somebody: leases end by themselves, and what stays is an entry that is merely named so.

@@ -32,7 +32,7 @@ pub(super) fn copy(args: &CopyArgs, session: &Session) -> Result<Outcome, Failur
     let filter = Filter::new(session.namespace(), args.prefix.as_deref())?;
     let patience = Patience::new(args.deadline);
     let source = Source::new(session.store(&args.from)?, patience)?;
-    let target = Target::new(session.store(&args.to)?, patience);
+    let target = Target::new(session.store(&args.to)?, patience)?;
     let runtime = Runtime::new().map_err(Failure::io("no runtime can be started"))?;
     let run_id = match args.resume {
         Some(_) => runtime.block_on(source.run_id())?,
@@ -148,6 +148,7 @@ impl Run<'_> {
             ready.iter().for_each(|write| self.tally.copy(write.stored.len()));
             return Ok(());
         }
+        let ready = self.adopted(ready).await?;
         let answers = self.target.write(&ready).await;
         let mut written = Vec::with_capacity(ready.len());
         for (write, answer) in ready.into_iter().zip(answers) {
@@ -169,6 +170,18 @@ impl Run<'_> {
             return last.map_or(Ok(()), |error| Err(error.into()));
         }
         Ok(())
+    }
+
+    /// What the target can have in force; the rest is counted.
+    async fn adopted(&mut self, writes: Vec<Write>) -> Result<Vec<Write>, Failure> {
+        let mut adopted = Vec::with_capacity(writes.len());
+        for mut write in writes {
+            match self.target.adopt(&mut write).await? {
+                Ok(()) => adopted.push(write),
+                Err(reason) => self.tally.leave(reason),
+            }
+        }
+        Ok(adopted)
     }
 
     async fn verify(&mut self, written: &[Write]) {

@@ -24,6 +24,8 @@ pub(super) enum Reason {
     TooLarge,
     /// The source cannot tell how long it has, and no life was given for such entries.
     UnknownLife,
+    /// The target's entries carry the epoch of their namespace, and this one cannot be given it: it is sealed, or damaged.
+    Unstamped,
 }
 
 impl Reason {
@@ -37,6 +39,7 @@ impl Reason {
             Self::Key => "key_not_taken",
             Self::TooLarge => "too_large",
             Self::UnknownLife => "unknown_life",
+            Self::Unstamped => "sealed_or_damaged",
         }
     }
 

@@ -330,3 +330,32 @@ async fn the_epoch_of_a_namespace_comes_with_the_first_value_and_costs_nothing_a
     assert_eq!(cache.stats().epoch_reads, 0);
     assert_eq!(process().get_many::<u32, _>(&["a", "b", "x"]).await.unwrap().iter().flatten().count(), 2);
 }
+
+#[tokio::test]
+async fn an_entry_without_an_epoch_is_in_force_on_a_store_with_epochs_once_it_is_adopted() {
+    let (from, to) = (Bench::new(), Bench::new());
+    from.cache().set("k", &1_u32).await.unwrap();
+    let wire = b"ck:default:k";
+    let tier = |cache: &Cache| cache.tier().unwrap().backend().clone();
+    let stored = raw(&*tier(&from.cache()), wire).await;
+    let target = to.builder(Arc::new(to.store.clone())).namespace_epochs(NamespaceEpochs::On).build().unwrap();
+    put(&*tier(&target), wire, stored.clone()).await;
+    assert_eq!(target.get::<u32>("k").await.unwrap(), None, "as it is nobody takes it");
+    let adopted = target.adopted(wire, &stored).await.unwrap();
+    put(&*tier(&target), wire, adopted.clone()).await;
+    assert_eq!(target.get::<u32>("k").await.unwrap().as_deref(), Some(&1));
+    target.clear().await.unwrap();
+    // What was over stays over.
+    assert_eq!(target.adopted(wire, &adopted).await.unwrap(), adopted);
+    put(&*tier(&target), wire, adopted).await;
+    assert_eq!(target.get::<u32>("k").await.unwrap(), None);
+    assert!(matches!(target.adopted(b"ck:default:other", &stored).await, Err(Error::Refused(_))));
+}
+
+async fn raw(store: &dyn Backend, key: &[u8]) -> Bytes {
+    store.get(Key::from_wire(key), &Cx::new(cachekit_plugin::Deadline::NEVER)).await.unwrap().unwrap()
+}
+
+async fn put(store: &dyn Backend, key: &[u8], value: Bytes) {
+    store.set(Key::from_wire(key), value, Ttl::Never, &Cx::new(cachekit_plugin::Deadline::NEVER)).await.unwrap();
+}
