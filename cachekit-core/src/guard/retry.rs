@@ -4,7 +4,7 @@
 //! multiply their calls when it is weakest: retries are at most a tenth of the calls, and none is made that could not end
 //! before the deadline. It stands inside the breaker, which sees how a call ended after its last try.
 //!
-//! What bears repetition is decided here, by operation ([`Repeats`]), and by what the error says of itself ([`Retry`]).
+//! What bears repetition is decided here, by operation (`Repeats`), and by what the error says of itself ([`Retry`]).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 
 use crate::key::PREFIX;
 
-/// The hash of a wire key under the seed of one [`L1`]. Equal keys have equal hashes; the reverse is only likely.
+/// The hash of a wire key under the seed of one [`L1`](super::L1). Equal keys have equal hashes; the reverse is only likely.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash(u64);
 
