@@ -16,6 +16,7 @@ use crate::codec::{Codec, Compression, Dictionary, DictionaryError, Serializer};
 use crate::coherence::Coherence;
 use crate::coherence::shortened::Shortened;
 use crate::coherence::siblings::Siblings;
+use crate::crypto::{Encryption, NativeSealer};
 use crate::error::Error;
 use crate::fresh::{Fresh, FreshnessConfig};
 use crate::guard::adaptive::AdaptiveConfig;
@@ -97,6 +98,7 @@ pub struct CacheBuilder {
     epoch_ttl: Duration,
     prefixed: bool,
     codec: Codec,
+    encryption: Option<Encryption>,
     clock: Arc<dyn Clock>,
     listener: Option<Arc<dyn EventListener>>,
     hot_keys: usize,
@@ -124,6 +126,7 @@ impl Default for CacheBuilder {
             epoch_ttl: DEFAULT_EPOCH_TTL,
             prefixed: false,
             codec: Codec::default(),
+            encryption: None,
             clock: Arc::new(SystemClock),
             listener: None,
             hot_keys: 0,
@@ -381,6 +384,13 @@ impl CacheBuilder {
         self
     }
 
+    /// Encrypts everything that is stored, and accepts nothing else.
+    #[must_use]
+    pub fn encryption(mut self, encryption: Encryption) -> Self {
+        self.encryption = Some(encryption);
+        self
+    }
+
     /// The source of time, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -392,10 +402,17 @@ impl CacheBuilder {
     ///
     /// # Errors
     /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::ZeroDeadline`], [`Error::Guard`],
-    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::Tiers`], [`Error::Dictionary`] for a dictionary beside a compression
-    /// other than zstd.
-    pub fn build(self) -> Result<Cache, Error> {
-        let namespace = Namespace::new(&self.namespace)?;
+    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::Tiers`], [`Error::Keyring`], [`Error::Dictionary`] for a
+    /// dictionary beside a compression other than zstd.
+    pub fn build(mut self) -> Result<Cache, Error> {
+        let names = match &self.encryption {
+            Some(Encryption { keyring, tenant, hash_keys, .. }) => {
+                self.codec.sealer = Some(Arc::new(NativeSealer::new(Arc::clone(keyring), tenant)?));
+                hash_keys.then(|| keyring.name_key(tenant)).transpose()?
+            }
+            None => None,
+        };
+        let namespace = Namespace::new(&self.namespace)?.hashing(names.map(Arc::new));
         if self.default_ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(Error::ZeroTtl);
         }
@@ -438,6 +455,8 @@ impl CacheBuilder {
             },
             epoch_ttl: self.epoch_ttl,
             is_vouchable: !tier.as_ref().is_some_and(Tier::has_fronts),
+            fail_closed: self.encryption.as_ref().is_some_and(|encryption| encryption.keyring.is_fail_closed()),
+            sealed_l1: self.encryption.as_ref().is_some_and(|encryption| !encryption.plaintext_in_l1),
             prefixed: self.prefixed,
             snapshot: self.snapshot,
             fill_locks: self.fill_locks,
@@ -476,6 +495,7 @@ impl CacheBuilder {
             siblings,
             tier,
             codec,
+            encryption: self.encryption,
             held: Arc::new(Held::default()),
             dictionaries: Upkeep::default(),
         };

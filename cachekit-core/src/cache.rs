@@ -52,6 +52,7 @@ pub use upkeep::{CacheHealth, KeyPage};
 use crate::codec::{Codec, Envelope, Meta, NewEntry, Opened, Refusal, Times, carried_tags};
 use crate::coherence::Coherence;
 use crate::coherence::siblings::Siblings;
+use crate::crypto::Encryption;
 use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::guard::fill_lock::{FillLocks, Held};
@@ -95,6 +96,8 @@ pub(crate) struct Engine {
     /// The fill locks that this process has.
     pub(crate) held: Arc<Held>,
     pub(crate) dictionaries: Upkeep,
+    /// What the codec encrypts with, for handles that seal in another format.
+    pub(crate) encryption: Option<Encryption>,
 }
 
 impl Deref for Engine {
@@ -127,6 +130,10 @@ pub(crate) struct Settings {
     pub(crate) epoch_ttl: Duration,
     /// What the store hands out is its own, and no copy that a tier in front of it keeps.
     pub(crate) is_vouchable: bool,
+    /// Entries that an encrypting cache must not accept are errors, not misses.
+    pub(crate) fail_closed: bool,
+    /// L1 keeps what the store gets and nothing decoded, because that is sealed and what is decoded is not.
+    pub(crate) sealed_l1: bool,
     /// The store is known to put something before its keys.
     pub(crate) prefixed: bool,
     /// Where L1 is kept between two processes.
@@ -162,7 +169,7 @@ impl Cache {
 
     /// The same cache under another namespace: other keys, the same tiers and settings.
     pub fn namespace(&self, name: &str) -> Result<Self, KeyError> {
-        let namespace = Namespace::new(name)?;
+        let namespace = self.namespace.beside(name)?;
         let slot = self.engine.writes.slot(&namespace);
         let scope = self.engine.l1.scope(namespace.prefix());
         Ok(Self { namespace, scope, slot, ..self.clone() })
@@ -178,7 +185,8 @@ impl Cache {
     /// On an L1 hit the value is shared, not decoded again. A stored value that is not a `T` is a miss and is counted.
     ///
     /// # Errors
-    /// [`Error::Key`]; if the cache is strict also the failures of the store and refused entries.
+    /// [`Error::Key`]; if the cache is strict also the failures of the store and refused entries. If it encrypts and fails
+    /// closed, [`Error::Refused`] for an entry that is not authentic, not encrypted, or sealed under a key it lacks.
     pub async fn get<T: Value>(&self, key: impl AsRef<[u8]>) -> Result<Option<Arc<T>>, Error> {
         let key = key.as_ref();
         if let Some(value) = self.typed_in_l1(key)? {
@@ -458,9 +466,11 @@ impl Cache {
         };
         let epoch = if carried_tags(&entry.stored).is_some() { epoch.tagged() } else { epoch };
         let reserve = entry.reserve();
+        // Without room set aside nothing decoded is attached later either.
+        let (typed, reserve) = if near.settings.sealed_l1 { (None, 0) } else { (entry.typed, reserve) };
         let kept = near.writes.keep_if_still(at.hash, ticket, || {
             let (hash, wire) = (at.hash, at.wire.as_bytes());
-            near.l1.insert_deferring_drops(hash, wire, epoch, entry.stored, life, entry.typed, reserve)
+            near.l1.insert_deferring_drops(hash, wire, epoch, entry.stored, life, typed, reserve)
         });
         kept.map(|(_, hit, _departed)| hit)
     }
@@ -581,7 +591,8 @@ impl Cache {
         (takes && self.get_takes(opened.meta())).then_some(opened)
     }
 
-    /// A refused entry is a counted miss; a strict cache says so instead, except for age, which is no defect.
+    /// A refused entry is a counted miss; a strict cache says so instead, except for age, which is no defect. What an
+    /// encrypting cache that fails closed must not accept is said in any case: no loader runs over the traces.
     fn judge<T>(&self, checked: Result<T, Refusal>) -> Result<Option<T>, Error> {
         match checked {
             Ok(value) => Ok(Some(value)),
@@ -590,6 +601,7 @@ impl Cache {
                 match refusal {
                     Refusal::Expired => Ok(None),
                     refusal if self.engine.settings.strict => Err(refusal.into()),
+                    refusal if self.engine.settings.fail_closed && refusal.is_alarm() => Err(refusal.into()),
                     _ => Ok(None),
                 }
             }

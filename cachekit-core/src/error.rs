@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cachekit_plugin::BackendError;
 
 use crate::codec::{DictionaryError, EncodeError, Refusal};
+use crate::crypto::KeyringError;
 use crate::interop::InteropError;
 use crate::invalidate::tags::TagError;
 use crate::key::KeyError;
@@ -59,12 +60,16 @@ pub enum Error {
     /// The store failed.
     #[error("the store failed")]
     Backend(#[from] BackendError),
-    /// The store returned something that is not the entry of this key (strict caches only).
+    /// The store returned something that is not the entry of this key: from strict caches, and from caches that encrypt and
+    /// fail closed, if it is not authentic, not encrypted, or sealed under a key that is not there ([`Refusal::is_alarm`]).
     #[error("the stored entry was refused")]
     Refused(#[from] Refusal),
     /// A key, a value or a keyring that the family's formats have no room for.
     #[error(transparent)]
     Interop(#[from] InteropError),
+    /// Keys that cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
     /// The store lacks a power that the operation needs.
     #[error("{operation} needs a store that {needs}")]
     Unsupported {

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! ck:<namespace>:<key>                     the wire key, as L1 and the envelope know it
+//! ck:<namespace>:~<64 hex digits>          the same, of a cache that hashes its keys (`crypto/names.rs`)
 //! ck:<namespace>:#<64 hex digits>          what a store gets when the wire key is too long for it, or has bytes it refuses:
 //!                                          BLAKE2b-256 of the whole wire key
 //! ck::<namespace>:t<tag>                   where the epoch of a tag is kept; no key of a caller is there, because no namespace
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use blake2::{Blake2b, Digest, digest::consts::U32};
 use cachekit_plugin::{Key, Limits};
 use smallvec::SmallVec;
+
+use crate::crypto::NameKey;
 
 /// Longest key of a caller, bytes. A key names a thing; one that is longer carries the thing.
 pub const MAX_KEY_BYTES: usize = 32 << 10;
@@ -97,20 +100,46 @@ pub enum KeyError {
 }
 
 /// A validated namespace with the beginning of its wire keys.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Namespace {
     /// `ck:<namespace>:`
     prefix: Arc<[u8]>,
+    /// What hashes its keys; `None`: they are stored as they are.
+    names: Option<Arc<NameKey>>,
 }
 
+/// By name: within one cache all namespaces hash their keys, or none does.
+impl PartialEq for Namespace {
+    fn eq(&self, other: &Self) -> bool {
+        self.prefix == other.prefix
+    }
+}
+
+impl Eq for Namespace {}
+
 impl Namespace {
-    /// Validates a name.
+    /// Validates a name. Its keys are stored as they are.
     pub fn new(name: &str) -> Result<Self, KeyError> {
         let printable = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if name.is_empty() || name.len() > MAX_NAMESPACE_BYTES || !printable {
             return Err(KeyError::Namespace { namespace: name.chars().take(MAX_NAMESPACE_BYTES).collect() });
         }
-        Ok(Self { prefix: [PREFIX, name.as_bytes(), b":"].concat().into() })
+        Ok(Self { prefix: [PREFIX, name.as_bytes(), b":"].concat().into(), names: None })
+    }
+
+    /// The same namespace, in which keys are replaced by their keyed hashes.
+    pub(crate) fn hashing(self, names: Option<Arc<NameKey>>) -> Self {
+        Self { names, ..self }
+    }
+
+    /// Another namespace of the same cache.
+    pub(crate) fn beside(&self, name: &str) -> Result<Self, KeyError> {
+        Ok(Self::new(name)?.hashing(self.names.clone()))
+    }
+
+    /// Whether keys are replaced by their hashes, so that listings show those.
+    pub fn hashes_keys(&self) -> bool {
+        self.names.is_some()
     }
 
     /// The name.
@@ -169,6 +198,14 @@ impl Namespace {
     pub(crate) fn with_wire<T>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> T) -> Result<T, KeyError> {
         self.parts(key)?;
         let prefix = &*self.prefix;
+        let hashed;
+        let key = match &self.names {
+            None => key,
+            Some(names) => {
+                hashed = names.hash(prefix, key);
+                &hashed
+            }
+        };
         let mut bytes = [0; INLINE_BYTES];
         Ok(match bytes.get_mut(..prefix.len() + key.len()) {
             Some(wire) => {
@@ -354,7 +391,7 @@ impl fmt::Debug for WireKey {
     }
 }
 
-/// The caller's key inside a wire key of this namespace, for listings.
+/// The caller's key inside a wire key of this namespace, for listings; its hash, where keys are hashed.
 pub fn strip<'a>(namespace: &Namespace, wire_key: &'a [u8]) -> Option<&'a [u8]> {
     wire_key.strip_prefix(namespace.prefix())
 }

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod codec;
 mod coherence;
 pub mod config;
+pub mod crypto;
 pub mod error;
 pub mod fresh;
 pub mod guard;

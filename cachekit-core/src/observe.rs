@@ -56,6 +56,9 @@ macro_rules! counters {
             pub refused: BTreeMap<&'static str, u64>,
             /// What each tier in front of the last one did, from near to far.
             pub fronts: Vec<TierStats>,
+            /// Entries that each previous master key has opened, newest key first: when a number stops growing, its key can
+            /// go. Counted per keyring, which several caches may share; empty without previous keys.
+            pub opened_by_previous_key: Vec<u64>,
             /// The in-process tier, unless it is off.
             pub l1: Option<L1Stats>,
         }
@@ -71,13 +74,20 @@ macro_rules! counters {
                 Self { $($name: Counter::default(),)* refused: Default::default() }
             }
 
-            pub(crate) fn read(&self, guards: GuardCounts, fronts: Vec<TierStats>, l1: Option<L1Stats>) -> Stats {
+            pub(crate) fn read(
+                &self,
+                guards: GuardCounts,
+                fronts: Vec<TierStats>,
+                opened_by_previous_key: Vec<u64>,
+                l1: Option<L1Stats>,
+            ) -> Stats {
                 let refused = Refusal::CLASSES.iter().zip(&self.refused);
                 Stats {
                     $($name: self.$name.get(),)*
                     $($derived: guards.$from,)*
                     refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
                     fronts,
+                    opened_by_previous_key,
                     l1,
                 }
             }

@@ -36,6 +36,7 @@ pub use cachekit_core::codec::{Compression, Serializer};
 pub use cachekit_core::config::{
     Config, ConfigError, EngineServices, Environment, Setting, Source, Sources, TierChoice,
 };
+pub use cachekit_core::crypto::{Encryption, Keyring, MasterKey};
 pub use cachekit_core::guard::adaptive::AdaptiveConfig;
 pub use cachekit_core::guard::breaker::{BreakerConfig, BreakerState};
 pub use cachekit_core::guard::bulkhead::BulkheadConfig;
@@ -46,12 +47,14 @@ pub use cachekit_core::l1::L1Config;
 pub use cachekit_core::tier::chain::{TierSpec, TierStats, WritePolicy};
 pub use cachekit_core::tier::registry::Registry;
 pub use cachekit_core::{Cache, CacheBuilder, Error, LoadError, Stats};
-pub use cachekit_core::{blocking, clock, codec, config, interop, key};
+pub use cachekit_core::{blocking, clock, codec, config, crypto, interop, key};
 #[cfg(feature = "macros")]
 pub use cachekit_macros::cached;
 pub use cachekit_plugin as plugin;
 pub use process_default::{default_backend, default_cache, set_default_backend, set_default_cache};
-pub use sources::{builder, config_from_env, from_env, from_file, open, user_cache_dir, user_config_file};
+pub use sources::{
+    builder, config_from_env, from_env, from_file, open, secure_from_env, user_cache_dir, user_config_file,
+};
 #[cfg(feature = "file")]
 pub use sources::{embedded, embedded_tier};
 

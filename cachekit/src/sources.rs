@@ -19,6 +19,16 @@ pub fn from_env() -> Result<Cache, ConfigError> {
     open(&config_from_env()?)
 }
 
+/// As [`from_env`], with the preset `secure` below it: everything that is stored is encrypted with the key in
+/// `CACHEKIT_MASTER_KEY`, and nothing else is accepted.
+///
+/// # Errors
+/// As [`from_env`]; without a key, or with one that cannot be used, before anything is opened.
+pub fn secure_from_env() -> Result<Cache, ConfigError> {
+    let preset = Some("secure".to_owned());
+    open(&with_default_tier(Sources { preset, default_file: user_config_file(), ..Sources::default() })?)
+}
+
 /// What [`from_env`] opens, to be looked at or changed before.
 ///
 /// # Errors
@@ -96,7 +106,7 @@ pub fn builder(config: &Config) -> Result<CacheBuilder, ConfigError> {
     for note in &config.notes {
         tracing::info!(target: "cachekit", "{note}");
     }
-    if config.master_key.value.is_some() {
+    if config.master_key.value.is_some() && !config.encryption_enabled.value {
         // Said because the other half of the family refuses to guess: whoever sets a key may believe that it is in use.
         tracing::warn!(
             target: "cachekit",

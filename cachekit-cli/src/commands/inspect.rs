@@ -14,6 +14,7 @@ use bytes::Bytes;
 use cachekit::Config;
 use cachekit::blocking::wait;
 use cachekit::codec::{Codec, Compressor, Envelope, Freshness, MAGIC, Refusal};
+use cachekit::crypto::NativeSealer;
 use cachekit::interop::{FRAME_MAGIC, Frame, Keyring, read_envelope};
 use cachekit::key::Namespace;
 use serde_json::{Map, Value as Json, json};
@@ -103,6 +104,8 @@ struct Owner {
     /// The wire key, if it was the former.
     wire_key: Vec<u8>,
     codec: Codec,
+    /// Whether the cache accepts nothing that is not sealed.
+    encrypts: bool,
     keyring: Option<Arc<Keyring>>,
     tenant: String,
 }
@@ -110,10 +113,20 @@ struct Owner {
 impl Owner {
     fn of(config: &Config, key: &OsStr, args: &InspectArgs) -> Result<Self, Failure> {
         let codec = Codec { max_value: config.max_value.value, ..Codec::default() };
-        let namespace = Namespace::new(&config.namespace.value).map_err(cachekit::Error::from)?;
+        let namespace = config.key_namespace()?;
         let wire_key = namespace.wire(key.as_bytes()).map_err(cachekit::Error::from)?.as_bytes().to_vec();
         let tenant = tenant(args.tenant.as_deref(), config);
-        Ok(Self { namespace, given: key.as_bytes().to_vec(), wire_key, codec, keyring: keyring(config)?, tenant })
+        let (keyring, encrypts) = (keyring(config)?, config.encryption_enabled.value);
+        Ok(Self { namespace, given: key.as_bytes().to_vec(), wire_key, codec, encrypts, keyring, tenant })
+    }
+
+    /// What opens an entry: with keys if it is sealed and there are any, and as the cache would if it encrypts.
+    fn codec_for(&self, is_sealed: bool) -> Result<Codec, cachekit::Error> {
+        let mut codec = self.codec.clone();
+        if let Some(keyring) = self.keyring.as_ref().filter(|_| is_sealed || self.encrypts) {
+            codec.sealer = Some(Arc::new(NativeSealer::new(Arc::clone(keyring), &self.tenant)?));
+        }
+        Ok(codec)
     }
 
     /// With what entries of other languages are opened. A key of theirs is always text.
@@ -170,7 +183,12 @@ fn refused(format: &str, reason: impl std::fmt::Display) -> Json {
 
 fn native(stored: &Bytes, owner: &Owner) -> Json {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-    let inspection = match owner.codec.inspect(stored, now_ms) {
+    let is_sealed = Envelope::parse(stored).is_ok_and(|envelope| envelope.is_sealed());
+    let codec = match owner.codec_for(is_sealed) {
+        Ok(codec) => codec,
+        Err(error) => return refused("native", error),
+    };
+    let inspection = match codec.inspect(stored, now_ms) {
         Ok(inspection) => inspection,
         Err(refusal) => return refused("native", refusal),
     };
@@ -180,7 +198,7 @@ fn native(stored: &Bytes, owner: &Owner) -> Json {
     let wire_key = owner.wire_key_of(envelope);
     let value = inspection
         .verdict
-        .and_then(|()| owner.codec.open(stored, wire_key, times.created_ms))
+        .and_then(|()| codec.open(stored, wire_key, times.created_ms))
         .map_err(cachekit::Error::from)
         .and_then(|opened| Value::of(&opened));
     let (payload_hex, shown, reason) = match value {

@@ -113,7 +113,8 @@ struct Secure {
 
 impl Cache {
     /// The namespace `name` as the other languages of the family see it. Not that of [`Cache::namespace`]: the two never
-    /// share an entry.
+    /// share an entry. Of a cache that encrypts, sealed with its keys for its tenant; its keys are never hashed, because the
+    /// other languages would not find them.
     ///
     /// # Errors
     /// [`Error::Interop`] for a name that cannot stand in their keys, [`Error::Unsupported`] if the store is known to put
@@ -128,7 +129,12 @@ impl Cache {
             let needs = "keeps keys as they are; this one has a tenant or a key prefix before them";
             return Err(Error::Unsupported { operation: "interop", needs });
         }
-        Ok(Interop { cache: self.namespace(name)?, namespace: name.into(), secure: None })
+        // A cache that encrypts does so in every format: nothing plain of it may reach the store by a side door.
+        let secure = self.engine.encryption.as_ref().map(|encryption| Secure {
+            keyring: Arc::clone(&encryption.keyring),
+            tenant: Arc::clone(&encryption.tenant),
+        });
+        Ok(Interop { cache: self.namespace(name)?, namespace: name.into(), secure })
     }
 }
 

@@ -12,6 +12,7 @@ mod load;
 mod load_many;
 mod outage;
 mod races;
+mod secure;
 mod snapshot;
 mod tags;
 mod values;

@@ -14,7 +14,7 @@ use crate::guard::deadline::within;
 use crate::guard::stack::GuardHealth;
 use crate::invalidate::NamespaceSlot;
 use crate::invalidate::tags::TagError;
-use crate::key::{epoch_of, strip};
+use crate::key::{WireKey, epoch_of, strip};
 use crate::l1::HotKey;
 use crate::observe::Stats;
 use crate::tier::Tier;
@@ -27,7 +27,7 @@ const CAS_ATTEMPTS: u32 = 8;
 /// A page of [`Cache::keys`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyPage {
-    /// Keys as callers gave them.
+    /// Keys as callers gave them; of a cache that hashes its keys the hashes, which lead back to none.
     pub keys: Vec<Vec<u8>>,
     /// Entries of the store that are not this cache's, or unreadable: other programs', other formats', damaged ones.
     pub foreign: u64,
@@ -106,6 +106,15 @@ impl Cache {
     /// [built](crate::CacheBuilder::hot_keys) to count them.
     pub fn hot_keys(&self, n: usize) -> Vec<HotKey> {
         self.engine.l1.hot_keys(n)
+    }
+
+    /// What the second tier is asked for in place of `key`, before its own limits shorten it: for tools that look below the
+    /// envelope, and for locks that are to stand beside an entry.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub fn wire_key(&self, key: impl AsRef<[u8]>) -> Result<WireKey, Error> {
+        Ok(self.namespace.wire(key.as_ref())?)
     }
 
     /// The second tier, for tools that look below the envelope.
@@ -352,7 +361,9 @@ impl Cache {
         let l1 = self.engine.settings.use_l1.then(|| self.engine.l1.stats());
         let tier = self.engine.tier.as_ref();
         let guards = tier.map_or_else(Default::default, Tier::guard_counts);
-        self.engine.counters.read(guards, tier.map(Tier::front_stats).unwrap_or_default(), l1)
+        let fronts = tier.map(Tier::front_stats).unwrap_or_default();
+        let keyring = self.engine.encryption.as_ref().map(|encryption| encryption.keyring.previous_key_hits());
+        self.engine.counters.read(guards, fronts, keyring.unwrap_or_default(), l1)
     }
 
     /// Asks the second tier for a sign of life.

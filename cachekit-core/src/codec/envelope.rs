@@ -2,7 +2,7 @@
 //!
 //! What it protects: a value comes back only under the key it was stored with, whole and unchanged. Every byte of an
 //! accepted entry is either compared with the one value it may have (offsets 0–7), or covered by the checksum (16 to the
-//! end), or is that checksum (8–15); in a sealed entry the checksum is 0 and the AEAD tag covers everything instead.
+//! end), or is that checksum (8–15); in a sealed entry the name of the key stands there and the AEAD tag covers everything.
 //! XXH3-64 finds accidents; against a writer who means harm only sealing helps.
 
 use std::fmt;
@@ -165,6 +165,16 @@ pub(super) fn set_checksum(entry: &mut [u8]) {
     put(entry, at::CHECKSUM, sum.to_le_bytes());
 }
 
+/// Writes the name of the key that seals an entry, where an entry that is not sealed has its checksum.
+pub(super) fn set_key_name(entry: &mut [u8], name: u64) {
+    put(entry, at::CHECKSUM, name.to_le_bytes());
+}
+
+/// The name of the key that sealed an entry. `None` if it is too short for one.
+pub(super) fn key_name(entry: &[u8]) -> Option<u64> {
+    entry.get(at::CHECKSUM..at::FLAGS)?.first_chunk().map(|name| u64::from_le_bytes(*name))
+}
+
 /// XXH3-64, seed 0, of everything behind the checksum: one contiguous run, because the one-shot function is several times
 /// faster on small entries than a streaming hasher, which allocates.
 pub(super) fn checksum(entry: &[u8]) -> u64 {
@@ -255,13 +265,8 @@ impl Envelope {
     pub(super) fn verify(&self) -> Result<(), Refusal> {
         let stored = &self.stored;
         let payload_room = (stored.len() - self.payload_at) as u64;
-        let mut sum = [0; 8];
-        sum.copy_from_slice(&stored[at::CHECKSUM..at::FLAGS]);
-        let sum = u64::from_le_bytes(sum);
         if self.is_sealed() {
-            if sum != 0 {
-                return Err(Refusal::Corrupt);
-            }
+            // Nothing to compare: where others have their checksum, a sealed entry has the name of its key.
             if payload_room < (NONCE_LEN + TAG_LEN) as u64 {
                 return Err(Refusal::Truncated);
             }
@@ -270,7 +275,9 @@ impl Envelope {
             if stored[at::COMPRESSOR] == Compressor::None.id() && payload_room < self.payload_len {
                 return Err(Refusal::Truncated);
             }
-            if sum != checksum(stored) {
+            let mut sum = [0; 8];
+            sum.copy_from_slice(&stored[at::CHECKSUM..at::FLAGS]);
+            if u64::from_le_bytes(sum) != checksum(stored) {
                 return Err(Refusal::Corrupt);
             }
             if stored[at::COMPRESSOR] == Compressor::None.id() && payload_room != self.payload_len {

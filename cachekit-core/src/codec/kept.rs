@@ -11,6 +11,8 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use zeroize::{Zeroize, Zeroizing};
+
 /// Things of one kind kept per process. 16 compressions at the same moment keep 16 cores busy.
 pub(super) const SLOTS: usize = 16;
 
@@ -66,17 +68,30 @@ pub(super) const KEPT_BUFFER: usize = 256 << 10;
 
 static BUFFERS: Kept<Vec<u8>> = Kept::new();
 
-/// Runs `work` with an empty buffer. The buffer is kept for the next caller unless it `holds_secrets`.
+/// Runs `work` with an empty buffer, which is kept for the next caller; what `holds_secrets` is wiped before.
 ///
 /// `work` may call back into the codec (a `Serialize` impl may use a cache): it then gets another buffer.
 pub(super) fn with_buffer<R>(holds_secrets: bool, work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    let mut buffer = if holds_secrets { Vec::new() } else { BUFFERS.take().unwrap_or_default() };
+    let mut buffer = BUFFERS.take().unwrap_or_default();
+    if !holds_secrets {
+        let result = work(&mut buffer);
+        give_back(buffer);
+        return result;
+    }
+    // Also wiped if `work` panics.
+    let mut buffer = Zeroizing::new(buffer);
     let result = work(&mut buffer);
-    if !holds_secrets && buffer.capacity() <= KEPT_BUFFER {
+    // Of a kept buffer only what was used: the rest was wiped by whoever used it, and may be 256 KiB.
+    buffer.as_mut_slice().zeroize();
+    give_back(std::mem::take(&mut *buffer));
+    result
+}
+
+fn give_back(mut buffer: Vec<u8>) {
+    if buffer.capacity() <= KEPT_BUFFER {
         buffer.clear();
         BUFFERS.give(buffer);
     }
-    result
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 pub use compress::{Compression, Compressor, DEFAULT_THRESHOLD};
 pub use dictionary::{Dictionary, DictionaryError, DictionaryId};
@@ -36,7 +37,7 @@ pub(crate) use envelope::needed_dictionary;
 pub use envelope::{Envelope, HEADER_LEN, MAGIC, Meta, NewEntry, Tag, VERSION};
 pub use freshness::{Freshness, SKEW_ALLOWANCE_MS, Times};
 pub use refusal::{DecodeFault, EncodeError, Refusal, RetimeError};
-pub use seal::{Cipher, NONCE_LEN, OpenError, SealError, Sealer, TAG_LEN};
+pub use seal::{Cipher, KeyName, NONCE_LEN, OpenError, SealError, Sealed, Sealer, TAG_LEN};
 pub use serialize::{MAX_DEPTH, Serializer};
 
 use dictionary::Dictionaries;
@@ -200,9 +201,14 @@ impl Codec {
             let payload = envelope.stored_payload();
             return Ok((envelope, payload));
         };
-        // Whoever can write to the backend chooses how bytes fail. Where encryption is on, all the ways are one: an entry
-        // that is not an authentic one for this key raises the alarm, be it cut, foreign, plain or moved.
-        let envelope = Envelope::parse(stored).map_err(|_| Refusal::Tampered)?;
+        // Whoever can write to the backend chooses how bytes fail, and must not be able to choose a quieter alarm. So before
+        // the entry has proved to be authentic, whatever is wrong with it is tampering, be it cut, foreign or moved. Two
+        // things have names of their own, which are no quieter: an entry that was never encrypted, and one under a key that
+        // is not in the ring, which may be a mistake of ours.
+        let envelope = Envelope::locate(stored).map_err(|_| Refusal::Tampered)?;
+        if !envelope.is_sealed() && envelope.verify().is_ok() {
+            return Err(Refusal::Plaintext);
+        }
         if envelope.cipher() != Some(sealer.cipher()) || envelope.wire_key() != wire_key {
             return Err(Refusal::Tampered);
         }
@@ -214,10 +220,12 @@ impl Codec {
             OpenError::Tampered => Refusal::Tampered,
             OpenError::NoKey => Refusal::Sealed,
         })?;
+        // From here on the entry is what somebody with the key wrote, and what is wrong with it has its own name.
+        envelope.verify()?;
         if envelope.payload_len() > self.max_value {
             return Err(Refusal::TooLarge);
         }
-        Ok((envelope, Bytes::from(payload)))
+        Ok((envelope, payload))
     }
 
     /// The same entry with other times, as `touch` needs where the entry and not the backend owns its expiry.
@@ -269,6 +277,7 @@ impl Codec {
                 out.extend_from_slice(&stored[..envelope.payload_at()]);
                 change(&mut out, envelope.meta().times)?;
                 out.resize(out.len() + NONCE_LEN, 0);
+                // There is room for everything, so nothing plain is left behind by growing.
                 out.extend_from_slice(&payload);
                 seal::seal(&**sealer, &mut out, envelope.payload_at()).map_err(EncodeError::from)?;
             }
@@ -370,9 +379,12 @@ impl Opened {
             self.check_plain_len()?;
             return Ok(self.payload.clone());
         }
-        let mut plain = Vec::new();
+        let mut plain = Zeroizing::new(Vec::new());
         compressor.expand(self.dictionary.as_deref(), &self.payload, self.envelope.payload_len(), &mut plain)?;
-        Ok(Bytes::from(plain))
+        if self.envelope.is_sealed() {
+            return Ok(seal::secret_bytes(plain));
+        }
+        Ok(Bytes::from(std::mem::take(&mut *plain)))
     }
 
     /// A sealed payload's length could not be compared before it was open.

@@ -31,9 +31,12 @@ pub enum Refusal {
     /// Encrypted, and this cache holds no key or cipher for it: a matter of configuration, not an attack.
     #[error("the entry is encrypted and no matching key is configured")]
     Sealed,
-    /// An encrypting cache met bytes that are not an authentic entry for this key; plaintext counts.
+    /// An encrypting cache met bytes that are not an authentic entry for this key.
     #[error("the entry is not authentic")]
     Tampered,
+    /// An encrypting cache met a whole entry that is not encrypted: planted, or of a time before encryption was on.
+    #[error("the entry is not encrypted and this cache accepts nothing else")]
+    Plaintext,
     /// Compressed with a dictionary that is not loaded.
     #[error("the entry needs a compression dictionary that is not loaded")]
     Dictionary,
@@ -68,7 +71,7 @@ pub enum DecodeFault {
 
 impl Refusal {
     /// Every class there is, so that a metrics registry can start all counters at 0.
-    pub const CLASSES: [&'static str; 12] = [
+    pub const CLASSES: [&'static str; 13] = [
         "foreign",
         "truncated",
         "version",
@@ -77,11 +80,20 @@ impl Refusal {
         "too_large",
         "sealed",
         "tampered",
+        "plaintext",
         "dictionary",
         "decode",
         "expired",
         "from_the_future",
     ];
+
+    /// Whether an encrypting cache that fails closed tells it as an error: what somebody planted or altered, and what none
+    /// of the keys that are there has sealed. The last may be a mistake of configuration; whoever chooses how an entry
+    /// fails must not find a class that is a mere miss.
+    #[must_use]
+    pub const fn is_alarm(self) -> bool {
+        matches!(self, Self::Tampered | Self::Plaintext | Self::Sealed)
+    }
 
     /// The metric label: one of [`Refusal::CLASSES`].
     #[must_use]
@@ -95,6 +107,7 @@ impl Refusal {
             Self::TooLarge => "too_large",
             Self::Sealed => "sealed",
             Self::Tampered => "tampered",
+            Self::Plaintext => "plaintext",
             Self::Dictionary => "dictionary",
             Self::Decode(_) => "decode",
             Self::Expired => "expired",

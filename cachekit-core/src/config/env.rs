@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::keys;
 use super::variables::{self, Sets, Variable};
@@ -34,6 +35,14 @@ struct Given {
     /// The name as the environment spells it.
     name: String,
     value: OsString,
+}
+
+/// Wiped, because it may be a key or hold a password. The environment itself keeps what it was given, where this process and
+/// others of its user can read it; a file that a reference names does better.
+impl Drop for Given {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.value).into_encoded_bytes().zeroize();
+    }
 }
 
 /// The names alone: values may be keys, or URLs with passwords.
@@ -207,10 +216,10 @@ impl Environment {
         Ok(())
     }
 
-    pub(super) fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<Zeroizing<String>>, ConfigError> {
         let Some(given) = self.variables.get(name) else { return Ok(None) };
         match given.value.to_str() {
-            Some(text) => Ok(Some(text.to_owned())),
+            Some(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
             None => Err(refuse(name, "it is not UTF-8".into())),
         }
     }

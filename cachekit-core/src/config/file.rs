@@ -106,6 +106,9 @@ struct CompressionFields {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Encryption {
+    enabled: Field<bool>,
+    plaintext_in_l1: Field<bool>,
+    hash_keys: Field<bool>,
     master_key: Field<SecretRef>,
     previous_master_keys: Field<Vec<SecretRef>>,
     fail_closed: Field<bool>,
@@ -300,7 +303,14 @@ impl File {
     /// Keys are named by reference and read now: a file that is missing is the mistake of whoever wrote the line.
     fn encryption(&self, config: &mut Config) -> Result<(), ConfigError> {
         let fields = &self.fields.encryption;
-        let key = |secret: &SecretRef| keys::master(&EngineServices.secret(&secret.reference)?);
+        for (field, setting, name) in [
+            (&fields.enabled, &mut config.encryption_enabled, "encryption.enabled"),
+            (&fields.plaintext_in_l1, &mut config.encryption_plaintext_in_l1, "encryption.plaintext_in_l1"),
+            (&fields.hash_keys, &mut config.encryption_hash_keys, "encryption.hash_keys"),
+        ] {
+            self.take(field, setting, name, |yes| Ok(*yes))?;
+        }
+        let key = |secret: &SecretRef| keys::master(&Zeroizing::new(EngineServices.secret(&secret.reference)?));
         let field = "encryption.master_key";
         self.take(&fields.master_key, &mut config.master_key, field, |secret| key(secret).map(Some))?;
         let field = "encryption.previous_master_keys";
@@ -433,7 +443,8 @@ pub(super) fn read(path: &Path, max: u64) -> std::io::Result<String> {
     if !meta.is_file() {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
-    let mut text = String::new();
+    // With all of its room from the start: text that grows leaves copies behind, and this may be a secret.
+    let mut text = String::with_capacity(usize::try_from(meta.len().min(max)).unwrap_or(0) + 1);
     std::fs::File::open(path)?.take(max + 1).read_to_string(&mut text)?;
     if text.len() as u64 > max {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it has more than {max} bytes")));

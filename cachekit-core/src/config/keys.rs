@@ -1,13 +1,122 @@
 //! Master keys and the tenant: what encrypted entries of the family are sealed with.
 //!
-//! A configured key is a source and no switch: nothing is encrypted because a key exists. The rules are those of the
-//! family: hex, at least 32 bytes, at most three previous keys, and the current one is not among them, because that is what
+//! A configured key is a source and no switch: nothing is encrypted because a key exists. The switch is `encryption.enabled`,
+//! or the preset `secure`; and where it is on, a key that is missing is an error, never plaintext. The rules for keys are
+//! those of the family: hex, at least 32 bytes, at most three previous keys, and the current one is not among them, because that is what
 //! a retired key looks like that was put back into use by mistake.
 
-use crate::interop::{MASTER_KEY_BYTES, MAX_PREVIOUS_KEYS, MasterKey};
+use std::sync::Arc;
+
+use super::{Config, ConfigError, Setting, TierChoice};
+use crate::crypto::{DEFAULT_TENANT, Encryption, Keyring, MASTER_KEY_BYTES, MAX_PREVIOUS_KEYS, MasterKey};
+use crate::key::Namespace;
 
 /// How to get a key.
 const GENERATE: &str = "generate one with: openssl rand -hex 32";
+
+impl Config {
+    /// The tenant that keys of encrypted entries are derived for.
+    pub fn tenant(&self) -> &str {
+        self.deployment_uuid.value.as_deref().unwrap_or(DEFAULT_TENANT)
+    }
+
+    /// The keys of encrypted entries, if there are any. Whoever asks for it says that it wants to encrypt.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for keys that do not go together, which [`Config::resolve`] has refused already.
+    pub fn keyring(&self) -> Result<Option<Keyring>, ConfigError> {
+        let Some(master) = self.master_key.value.clone() else { return Ok(None) };
+        let previous = &self.previous_master_keys;
+        let ring = Keyring::new(master, previous.value.clone());
+        let ring = ring.map_err(|error| refuse("previous_master_keys", previous, error.to_string()))?;
+        Ok(Some(ring.with_fail_closed(self.encryption_fail_closed.value)))
+    }
+
+    /// What a cache of this configuration encrypts with; `None` if it does not.
+    ///
+    /// # Errors
+    /// As [`Config::keyring`], and [`ConfigError::Value`] if it is to encrypt and has no key.
+    pub fn encryption(&self) -> Result<Option<Encryption>, ConfigError> {
+        if !self.encryption_enabled.value {
+            return Ok(None);
+        }
+        let keyring = self.keyring()?.ok_or_else(|| no_key(self))?;
+        let encryption = Encryption::new(keyring)
+            .with_tenant(self.tenant())
+            .with_plaintext_in_l1(self.encryption_plaintext_in_l1.value)
+            .with_hashed_keys(self.encryption_hash_keys.value);
+        Ok(Some(encryption))
+    }
+}
+
+impl Config {
+    /// The namespace as a cache of this configuration makes wire keys in it: for tools that look for entries by key.
+    ///
+    /// # Errors
+    /// As [`Config::encryption`], and [`ConfigError::Value`] for a namespace that cannot be used.
+    pub fn key_namespace(&self) -> Result<Namespace, ConfigError> {
+        let name = &self.namespace;
+        let namespace = Namespace::new(&name.value).map_err(|error| refuse("namespace", name, error.to_string()))?;
+        let hashing = self.encryption()?.filter(|encryption| encryption.hash_keys);
+        let names = hashing.map(|encryption| encryption.keyring.name_key(&encryption.tenant)).transpose();
+        let names =
+            names.map_err(|error| refuse("encryption.deployment_uuid", &self.deployment_uuid, error.to_string()))?;
+        Ok(namespace.hashing(names.map(Arc::new)))
+    }
+}
+
+fn refuse<T>(field: &str, setting: &Setting<T>, reason: String) -> ConfigError {
+    ConfigError::value(field, setting.source.clone(), reason)
+}
+
+fn no_key(config: &Config) -> ConfigError {
+    let reason = format!(
+        "CACHEKIT_MASTER_KEY is not set, and nothing is stored unencrypted in its absence; export it, or write \
+         master_key = {{ \"$secret\" = \"file:/path\" }} under [encryption]; {GENERATE}"
+    );
+    refuse("master_key", &config.encryption_enabled, reason)
+}
+
+/// What cannot work whatever the source.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let (master, previous) = (&config.master_key.value, &config.previous_master_keys);
+    if master.is_none() && !previous.value.is_empty() {
+        let reason = "there are previous keys and no current one; set CACHEKIT_MASTER_KEY as well";
+        return Err(refuse("previous_master_keys", previous, reason.into()));
+    }
+    if master.as_ref().is_some_and(|master| previous.value.contains(master)) {
+        let reason = "the current key is among the previous ones, as if a retired key had been put back into use";
+        return Err(refuse("previous_master_keys", previous, reason.into()));
+    }
+    if let Some(at) = (0..previous.value.len()).find(|&at| previous.value[..at].contains(&previous.value[at])) {
+        let reason = format!("key {} stands there twice; perhaps another one was meant", at + 1);
+        return Err(refuse("previous_master_keys", previous, reason));
+    }
+    let enabled = &config.encryption_enabled;
+    if !enabled.value {
+        if config.preset.value == Some("secure") {
+            let reason = "the preset secure encrypts; leave out this line, or the preset";
+            return Err(refuse("encryption.enabled", enabled, reason.into()));
+        }
+        let reason =
+            || "it has no effect on a cache that does not encrypt; set encryption.enabled = true as well".into();
+        for (field, knob) in [
+            ("encryption.plaintext_in_l1", &config.encryption_plaintext_in_l1),
+            ("encryption.hash_keys", &config.encryption_hash_keys),
+        ] {
+            if knob.value {
+                return Err(refuse(field, knob, reason()));
+            }
+        }
+        return Ok(());
+    }
+    if config.preset.value == Some("secure") && config.tier.value == Some(TierChoice::None) {
+        let reason = "the preset secure encrypts what a store keeps, and here there is none; name a backend, or leave \
+                      out the preset";
+        return Err(refuse("tier", &config.tier, reason.into()));
+    }
+    config.encryption().map(|_| ())
+}
 
 /// Reads a key from hex digits. The error tells lengths, positions and how to get a key that is right, and nothing of the key.
 pub(super) fn master(text: &str) -> Result<MasterKey, String> {
@@ -86,7 +195,7 @@ mod tests {
     fn at_most_three_previous_keys_and_each_is_checked() {
         let key = "ab".repeat(32);
         let list = |items: &[&str]| previous_from_list(&items.join(","));
-        assert_eq!(list(&[&key, " ", &key, ""]).unwrap().len(), 2);
+        assert_eq!(list(&[&key, " ", &key.replace('a', "c"), ""]).unwrap().len(), 2);
         assert!(list(&[]).unwrap().is_empty());
         assert!(list(&[key.as_str(); 4]).unwrap_err().contains("more than 3"));
         let error = list(&[&key, &"ab".repeat(31)]).unwrap_err();

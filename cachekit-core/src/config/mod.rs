@@ -44,8 +44,8 @@ pub use variables::{KNOWN_VARIABLES, REDIS as REDIS_SCHEMES, Variable};
 use crate::builder::{self, CacheBuilder, NamespaceEpochs};
 use crate::cache::Cache;
 use crate::codec::{Compression, DEFAULT_MAX_VALUE, Serializer};
+use crate::crypto::MasterKey;
 use crate::guard::fill_lock::FillLocks;
-use crate::interop::{DEFAULT_TENANT, Keyring, MasterKey};
 use crate::key::DEFAULT_NAMESPACE;
 use crate::l1::L1Config;
 use crate::tier::registry::Registry;
@@ -217,6 +217,12 @@ pub struct Config {
     pub tier_options: BTreeMap<String, Source>,
     /// Tiers of copies in front of it, the nearest first.
     pub fronts: Vec<FrontTier>,
+    /// Whether everything that is stored is encrypted, and nothing else accepted.
+    pub encryption_enabled: Setting<bool>,
+    /// Whether L1 keeps decoded values of an encrypting cache, beside the ciphertext.
+    pub encryption_plaintext_in_l1: Setting<bool>,
+    /// Whether an encrypting cache gives its store keyed hashes in place of keys.
+    pub encryption_hash_keys: Setting<bool>,
     /// What encrypted entries are sealed with. It encrypts nothing by being there.
     pub master_key: Setting<Option<MasterKey>>,
     /// What encrypted entries may also be opened with, in this order.
@@ -271,6 +277,9 @@ impl Default for Config {
             tier: Setting::default_to(None),
             tier_options: BTreeMap::new(),
             fronts: Vec::new(),
+            encryption_enabled: Setting::default_to(false),
+            encryption_plaintext_in_l1: Setting::default_to(false),
+            encryption_hash_keys: Setting::default_to(false),
             master_key: Setting::default_to(None),
             previous_master_keys: Setting::default_to(Vec::new()),
             encryption_fail_closed: Setting::default_to(true),
@@ -395,22 +404,8 @@ impl Config {
             return Err(ConfigError::value("compression.dictionary", self.dictionary.source.clone(), reason));
         }
         self.guards.check()?;
-        self.check_keys()?;
+        keys::check(self)?;
         self.check_api_key()
-    }
-
-    fn check_keys(&self) -> Result<(), ConfigError> {
-        let (master, previous) = (&self.master_key.value, &self.previous_master_keys);
-        let refuse = |reason: &str| ConfigError::value("previous_master_keys", previous.source.clone(), reason.into());
-        match master {
-            None if !previous.value.is_empty() => {
-                Err(refuse("there are previous keys and no current one; set CACHEKIT_MASTER_KEY as well"))
-            }
-            Some(master) if previous.value.contains(master) => Err(refuse(
-                "the current key is among the previous ones, as if a retired key had been put back into use",
-            )),
-            _ => Ok(()),
-        }
     }
 
     /// Said here and not by the backend, because here it is known which variable is missing.
@@ -429,25 +424,6 @@ impl Config {
 
     pub(crate) fn is_io(&self) -> bool {
         self.preset.value == Some("io")
-    }
-
-    /// The tenant that keys of encrypted entries are derived for.
-    pub fn tenant(&self) -> &str {
-        self.deployment_uuid.value.as_deref().unwrap_or(DEFAULT_TENANT)
-    }
-
-    /// The keys of encrypted interop entries, if there are any. Whoever asks for it says that it wants to encrypt.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] for keys that do not go together, which [`Config::resolve`] has refused already.
-    pub fn keyring(&self) -> Result<Option<Keyring>, ConfigError> {
-        let Some(master) = self.master_key.value.clone() else { return Ok(None) };
-        let ring = Keyring::new(master, self.previous_master_keys.value.clone());
-        let refuse = |reason: String| {
-            ConfigError::value("previous_master_keys", self.previous_master_keys.source.clone(), reason)
-        };
-        let ring = ring.map_err(|error| refuse(error.to_string()))?;
-        Ok(Some(ring.with_fail_closed(self.encryption_fail_closed.value)))
     }
 
     /// A builder with these settings, and with the second tier opened.
@@ -494,6 +470,9 @@ impl Config {
         } else {
             builder.without_l1()
         };
+        if let Some(encryption) = self.encryption()? {
+            builder = builder.encryption(encryption);
+        }
         let services = builder.host_services(services);
         for front in self.open_fronts(registry, &services)? {
             builder = builder.tier(front);

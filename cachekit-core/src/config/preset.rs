@@ -19,18 +19,20 @@ struct Preset {
     /// Whether what others write evicts from L1: the family's column "invalidation". Where there are such others, loads are
     /// agreed on with them as well.
     coherence: bool,
+    encryption: bool,
 }
 
 const fn preset(name: &'static str, ttl_secs: u64, deadline_ms: u64, breaker: bool, coherence: bool) -> Preset {
     let (ttl, deadline) = (Duration::from_secs(ttl_secs), Duration::from_millis(deadline_ms));
-    Preset { name, ttl, deadline, breaker, coherence }
+    Preset { name, ttl, deadline, breaker, coherence, encryption: false }
 }
 
-const PRESETS: [Preset; 5] = [
+const PRESETS: [Preset; 6] = [
     preset("minimal", 300, 1000, false, false),
     preset("test", 300, 1000, false, false),
     preset("dev", 300, 1000, true, false),
     preset("production", 600, 250, true, true),
+    Preset { encryption: true, ..preset("secure", 600, 1000, true, true) },
     // A request to another continent takes longer than one to a store next door.
     preset("io", 3600, 5000, true, true),
 ];
@@ -38,14 +40,7 @@ const PRESETS: [Preset; 5] = [
 pub(super) fn apply(config: &mut Config, name: &str, from: Source) -> Result<(), ConfigError> {
     let Some(preset) = PRESETS.iter().find(|known| known.name == name) else {
         let known = PRESETS.each_ref().map(|known| known.name).join(", ");
-        let reason = match name {
-            // Refused rather than run without: whoever asks for it relies on it.
-            "secure" => format!(
-                "this version encrypts interop entries alone, so \"secure\" would keep its promise for some entries \
-                 and not for others; it takes {known}"
-            ),
-            other => format!("{other:?} is none of {known}"),
-        };
+        let reason = format!("{name:?} is none of {known}");
         return Err(ConfigError::value("preset", from, reason));
     };
     let source = || Source::Preset(preset.name);
@@ -61,6 +56,9 @@ pub(super) fn apply(config: &mut Config, name: &str, from: Source) -> Result<(),
     config.freshness.refresh_ahead.set(!matches!(preset.name, "minimal" | "test"), source());
     config.l1_coherence.set(preset.coherence, source());
     config.fill_locks_enabled.set(preset.coherence, source());
+    if preset.encryption {
+        config.encryption_enabled.set(true, source());
+    }
     Ok(())
 }
 

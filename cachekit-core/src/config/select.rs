@@ -52,7 +52,7 @@ pub(super) fn choose(environment: &Environment, config: &mut Config) -> Result<(
             if !dir.starts_with('/') {
                 return Err(refuse(name, format!("{dir:?} is not an absolute path")));
             }
-            (*name, builtin(FILE, one_option("dir", json!(dir))))
+            (*name, builtin(FILE, one_option("dir", json!(*dir))))
         }
         [name @ "CACHEKIT_MEMCACHED_SERVERS"] => {
             let servers = environment.value(name)?.unwrap_or_default();

@@ -80,6 +80,9 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
         ("invalidation.epoch_ttl", shown(&config.epoch_ttl, duration)),
         ("l1.hot_keys", shown(&config.l1_hot_keys, |keys| json!(keys))),
         ("l1.snapshot", shown(&config.l1_snapshot, |path| path.as_ref().map_or(json!("none"), |path| json!(path)))),
+        ("encryption.enabled", shown(&config.encryption_enabled, |enabled| json!(enabled))),
+        ("encryption.plaintext_in_l1", shown(&config.encryption_plaintext_in_l1, |plaintext| json!(plaintext))),
+        ("encryption.hash_keys", shown(&config.encryption_hash_keys, |hash| json!(hash))),
         // That there is a key, and nothing more.
         ("encryption.master_key", shown(&config.master_key, |key| json!(if key.is_some() { HIDDEN } else { "none" }))),
         (

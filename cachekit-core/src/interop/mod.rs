@@ -11,7 +11,7 @@
 //! ```text
 //! key.rs argument.rs canonical.rs   interop/v1 keys          frame.rs standard.rs bytestorage.rs   Python's default mode
 //! value.rs read.rs typed/           interop values           default_key.rs registry.rs            its keys and events
-//! keyring.rs seal.rs derive.rs      encryption of both       auto.rs orjson.rs arrow.rs            only looked at
+//! seal.rs (keys: ../crypto)         encryption of both       auto.rs orjson.rs arrow.rs            only looked at
 //! ```
 
 mod argument;
@@ -21,11 +21,9 @@ mod bytestorage;
 mod calendar;
 mod canonical;
 mod default_key;
-mod derive;
 mod error;
 mod frame;
 mod key;
-mod keyring;
 mod orjson;
 mod pack;
 mod read;
@@ -40,6 +38,10 @@ pub mod typed_json;
 mod unpack;
 mod value;
 
+pub use crate::crypto::{
+    DEFAULT_TENANT, Domain, Keyring, KeyringError, MASTER_KEY_BYTES, MAX_PREVIOUS_KEYS, MAX_TENANT_BYTES, MasterKey,
+    derive, fingerprint,
+};
 pub use argument::{Argument, Arguments, NdArray};
 pub use arrow::look_at_arrow;
 pub use auto::look_at_auto;
@@ -47,11 +49,9 @@ pub use bytestorage::{FORMAT_MSGPACK, MAX_ENVELOPE_BYTES, StoredBytes, checksum,
 pub use calendar::{Date, DateTime, Time};
 pub use canonical::{canonical_arguments, canonical_value};
 pub use default_key::DefaultKey;
-pub use derive::{DEFAULT_TENANT, Domain, MAX_TENANT_BYTES, derive, fingerprint};
-pub use error::{Class, EnvelopeFault, InteropError, KeyringError, Malformed};
+pub use error::{Class, EnvelopeFault, InteropError, Malformed};
 pub use frame::{FRAME_MAGIC, Frame, FrameEncryption, FrameHeader};
 pub use key::{MAX_SEGMENT_BYTES, arguments_digest, check_namespace, interop_key};
-pub use keyring::{Keyring, MASTER_KEY_BYTES, MAX_PREVIOUS_KEYS, MasterKey};
 pub use orjson::look_at_orjson;
 pub use read::read_value;
 pub use registry::{

@@ -4,18 +4,14 @@
 //! was moved to another key or another tenant fails the tag. The nonce is drawn from the operating system for each message
 //! and never ahead: a counter or a block of random bytes in memory would repeat after `fork()` or a restored snapshot.
 
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
+use super::error::InteropError;
+use crate::crypto::{AeadKey, Keyring, KeyringError, check_tenant, draw_nonce};
 
-use super::derive::fingerprint;
-use super::error::{InteropError, KeyringError};
-
-/// Bytes before the ciphertext.
-pub const NONCE_BYTES: usize = 12;
-/// Bytes after it.
-pub const TAG_BYTES: usize = 16;
+pub use crate::crypto::{NONCE_LEN as NONCE_BYTES, TAG_LEN as TAG_BYTES};
 
 const AAD_VERSION: u8 = 0x03;
+/// Longest plaintext of one message in this mode: 2^39 - 256 bits.
+const MAX_PLAINTEXT: u64 = (1 << 36) - 32;
 
 /// What an entry is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +40,7 @@ impl<'a> Binding<'a> {
     /// # Errors
     /// [`KeyringError::CacheKey`], [`KeyringError::Tenant`].
     pub fn associated_data(&self) -> Result<Vec<u8>, KeyringError> {
-        super::derive::check_tenant(self.tenant)?;
+        check_tenant(self.tenant)?;
         if self.cache_key.is_empty() || u32::try_from(self.cache_key.len()).is_err() {
             return Err(KeyringError::CacheKey);
         }
@@ -59,50 +55,107 @@ impl<'a> Binding<'a> {
     }
 }
 
-/// One tenant's key, ready to work. Wiped when it is dropped; never shown.
-pub(super) struct SealingKey {
-    cipher: Aes256Gcm,
-    pub(super) fingerprint: [u8; 16],
+/// Entries of the family under the keys of a ring.
+impl Keyring {
+    /// Seals `plaintext` under the current key.
+    ///
+    /// # Errors
+    /// [`InteropError::Keyring`], [`InteropError::Random`].
+    pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<Vec<u8>, InteropError> {
+        let associated_data = binding.associated_data()?;
+        let key = self.family_key(0, binding.tenant)?;
+        self.count_message()?;
+        let mut nonce = [0; NONCE_BYTES];
+        draw_nonce(&mut nonce).map_err(|_| InteropError::Random)?;
+        seal_with(&key.aead, nonce, &associated_data, plaintext)
+    }
+
+    /// Opens an entry that does not name its key: the current one first, then the previous ones in their order.
+    ///
+    /// # Errors
+    /// [`InteropError::Tampered`] if none fits, [`InteropError::Keyring`].
+    pub fn open(&self, binding: &Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, InteropError> {
+        let associated_data = binding.associated_data()?;
+        for index in 0..self.len() {
+            if let Some(plaintext) = open_with(&self.family_key(index, binding.tenant)?.aead, &associated_data, sealed)
+            {
+                self.count_hit(index);
+                return Ok(plaintext);
+            }
+        }
+        Err(InteropError::Tampered)
+    }
+
+    /// Opens an entry that names its key. A name of the ring binds: only that key is tried. Another name is refused by a ring
+    /// that fails closed; otherwise the current key is tried, for entries whose header was damaged.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn open_named(
+        &self,
+        binding: &Binding<'_>,
+        fingerprint: Option<&str>,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, InteropError> {
+        let associated_data = binding.associated_data()?;
+        let mut index = 0;
+        if let Some(fingerprint) = fingerprint {
+            let mut named = None;
+            for candidate in 0..self.len() {
+                if super::hex(&self.family_key(candidate, binding.tenant)?.fingerprint) == fingerprint {
+                    named = Some(candidate);
+                    break;
+                }
+            }
+            index = match named {
+                Some(named) => named,
+                None if self.is_fail_closed() => return Err(InteropError::Tampered),
+                None => 0,
+            };
+        }
+        let opened = open_with(&self.family_key(index, binding.tenant)?.aead, &associated_data, sealed)
+            .ok_or(InteropError::Tampered)?;
+        self.count_hit(index);
+        Ok(opened)
+    }
+
+    /// The fingerprint of the current key for a tenant, in hex, as a frame's header has it.
+    ///
+    /// # Errors
+    /// [`KeyringError::Tenant`].
+    pub fn fingerprint(&self, tenant: &str) -> Result<String, KeyringError> {
+        Ok(super::hex(&self.family_key(0, tenant)?.fingerprint))
+    }
+
+    #[cfg(test)]
+    pub(super) fn seal_with(&self, nonce: [u8; NONCE_BYTES], binding: &Binding<'_>, plaintext: &[u8]) -> Vec<u8> {
+        let key = self.family_key(0, binding.tenant).unwrap();
+        seal_with(&key.aead, nonce, &binding.associated_data().unwrap(), plaintext).unwrap()
+    }
 }
 
-impl SealingKey {
-    pub(super) fn new(key: &[u8; 32]) -> Self {
-        Self { cipher: Aes256Gcm::new(key.into()), fingerprint: fingerprint(key) }
-    }
+fn seal_with(
+    key: &AeadKey,
+    nonce: [u8; NONCE_BYTES],
+    associated_data: &[u8],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, InteropError> {
+    let mut out = Vec::with_capacity(NONCE_BYTES + plaintext.len() + TAG_BYTES);
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(plaintext);
+    // Refused are lengths that no entry reaches: 64 GB.
+    let too_long = |_| InteropError::TooLarge { max: MAX_PLAINTEXT };
+    let tag = key.seal(&nonce, associated_data, &mut out[NONCE_BYTES..]).map_err(too_long)?;
+    out.extend_from_slice(&tag);
+    Ok(out)
+}
 
-    /// Seals under a fresh nonce.
-    pub(super) fn seal(&self, associated_data: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, InteropError> {
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|_| InteropError::Random)?;
-        self.seal_with(nonce, associated_data, plaintext)
-    }
-
-    /// Seals under a given nonce: for the known answers alone.
-    pub(super) fn seal_with(
-        &self,
-        nonce: [u8; NONCE_BYTES],
-        associated_data: &[u8],
-        plaintext: &[u8],
-    ) -> Result<Vec<u8>, InteropError> {
-        let mut out = Vec::with_capacity(NONCE_BYTES + plaintext.len() + TAG_BYTES);
-        out.extend_from_slice(&nonce);
-        out.extend_from_slice(plaintext);
-        let text = InOutBuf::from(&mut out[NONCE_BYTES..]);
-        // Refused are lengths that no entry reaches: 64 GB.
-        let too_long = |_| InteropError::TooLarge { max: aes_gcm::P_MAX };
-        let tag = self.cipher.encrypt_inout_detached(&Nonce::from(nonce), associated_data, text).map_err(too_long)?;
-        out.extend_from_slice(&tag);
-        Ok(out)
-    }
-
-    /// Opens what [`Self::seal`] made; `None` if it is not authentic. Too short is not authentic either: whoever can cut an
-    /// entry can also change it.
-    pub(super) fn open(&self, associated_data: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-        let (text, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
-        let mut text = text.to_vec();
-        let (nonce, tag) = (Nonce::from(*nonce), Tag::from(*tag));
-        self.cipher.decrypt_inout_detached(&nonce, associated_data, InOutBuf::from(&mut text[..]), &tag).ok()?;
-        Some(text)
-    }
+/// Opens what [`seal_with`] made; `None` if it is not authentic. Too short is not authentic either: whoever can cut an
+/// entry can also change it.
+fn open_with(key: &AeadKey, associated_data: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+    let (text, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
+    let mut text = text.to_vec();
+    key.open(nonce, associated_data, &mut text, tag).ok()?;
+    Some(text)
 }

@@ -7,14 +7,14 @@
 use super::MAX_DEPTH;
 use super::bytestorage::{FORMAT_MSGPACK, read_envelope, write_envelope};
 use super::canonical::OUT_OF_RANGE;
-use super::error::{InteropError, KeyringError};
+use super::error::InteropError;
 use super::frame::{Frame, FrameEncryption, FrameHeader};
-use super::keyring::Keyring;
 use super::pack;
 use super::read::{Dialect, read};
 use super::seal::Binding;
 use super::sentinel::{self, DATE, DATETIME, TIME};
 use super::value::InteropValue;
+use crate::crypto::{Keyring, KeyringError};
 
 /// Up to this size a payload that happens to be an envelope is taken for one.
 const MAX_SNIFFED_BYTES: usize = 256 << 10;

@@ -16,7 +16,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use blake2::{Blake2b, Digest, digest::consts::U32};
-use cachekit::key::Namespace;
 use cachekit::{Cache, Error};
 use cachekit_plugin::{Backend, BackendError, Key, Operation};
 
@@ -103,9 +102,8 @@ impl Drop for Lease {
 /// other programs that take the lease of the key they fill.
 fn names(cache: &Cache, key: &[u8]) -> Result<[Vec<u8>; 2], Failure> {
     let limits = Store::of(cache)?.backend.limits();
-    let namespace = Namespace::new(cache.namespace_name()).map_err(Error::from)?;
     let name = |key: &[u8]| -> Result<Vec<u8>, Failure> {
-        let wire_key = namespace.wire(key).map_err(Error::from)?;
+        let wire_key = cache.wire_key(key)?;
         Ok(wire_key.for_store(&limits).map_err(Error::from)?.into_owned())
     };
     let second = format!("run-lease:{}", hex(&Blake2b::<U32>::digest(key)));

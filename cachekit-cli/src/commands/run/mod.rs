@@ -5,8 +5,9 @@
 //!   └─ miss ─► lease of the key ─ held by another ─► wait, look again, …
 //!                └─ taken ─► look again ─► run, showing and keeping its output ─► store ─► give the lease back
 //! ```
-//! The job comes first: whatever is wrong with the store, the command runs, and what is wrong is a warning. Only a mistake
-//! in the configuration keeps it from running, because then nobody knows what was meant.
+//! The job comes first: whatever is wrong with the store, the command runs, and what is wrong is a warning. Two
+//! things alone keep it from running: a mistake in the configuration, because then nobody knows what was meant, and an entry
+//! that a cache which encrypts and fails closed must not accept, because then somebody has to look.
 
 mod child;
 mod lease;
@@ -49,7 +50,8 @@ pub(super) fn run(args: &RunArgs, session: &Session) -> Result<Outcome, Failure>
         None => default_key(args)?,
     };
     let config = session.config()?;
-    let job = Job { args, key, output: session.output, max_bytes: config.max_value.value };
+    let fails_closed = config.encryption_enabled.value && config.encryption_fail_closed.value;
+    let job = Job { args, key, output: session.output, max_bytes: config.max_value.value, fails_closed };
     let cache = match session::open(config) {
         Ok(cache) => cache,
         Err(failure) if failure.class() == Class::Unavailable => {
@@ -66,6 +68,8 @@ struct Job<'a> {
     key: Vec<u8>,
     output: Output,
     max_bytes: u64,
+    /// What an encrypting cache must not accept ends the run, instead of being replaced.
+    fails_closed: bool,
 }
 
 /// What a look into the store found.
@@ -119,6 +123,9 @@ impl Job<'_> {
                 let key = escaped(&self.key);
                 self.output.warn(&format!("{key} holds no output of a command; it is left alone, the command runs"));
                 Ok(Look::HandsOff)
+            }
+            Err(Error::Refused(refusal)) if self.fails_closed && refusal.is_alarm() => {
+                Err(Error::Refused(refusal).into())
             }
             Err(error @ Error::Refused(_)) => {
                 self.warn("what is stored was refused and will be replaced", &error.into());

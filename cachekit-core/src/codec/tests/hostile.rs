@@ -107,9 +107,7 @@ fn a_right_checksum_does_not_excuse_what_has_but_one_right_value() {
         entry[19] = 1;
         entry.extend_from_slice(&[0; 28]);
     });
-    assert_eq!(refusal(sealed.clone()), Some(Refusal::Corrupt));
     let mut sealed = sealed.to_vec();
-    sealed[8..16].fill(0);
     assert_eq!(refusal(sealed.clone()), Some(Refusal::Sealed));
     sealed[19] = 2;
     assert_eq!(refusal(sealed.clone()), Some(Refusal::Sealed));

@@ -431,6 +431,7 @@ fn every_refusal_has_a_class_of_its_own_in_the_list() {
         Refusal::TooLarge,
         Refusal::Sealed,
         Refusal::Tampered,
+        Refusal::Plaintext,
         Refusal::Dictionary,
         Refusal::Decode(DecodeFault::Shape),
         Refusal::Expired,

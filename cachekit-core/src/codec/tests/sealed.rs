@@ -35,7 +35,7 @@ impl Sealer for Toy {
         assert_eq!(*nonce, [0; NONCE_LEN]);
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
         if drawn == u64::MAX {
-            return Err(SealError);
+            return Err(SealError::Random);
         }
         nonce[..8].copy_from_slice(&drawn.to_le_bytes());
         nonce[8..].copy_from_slice(&[0xaa; 4]);
@@ -43,17 +43,23 @@ impl Sealer for Toy {
         Ok(self.tag(aad, nonce, text))
     }
 
-    fn open(&self, aad: &[u8], nonce: &[u8; NONCE_LEN], text: &mut [u8], tag: &[u8; TAG_LEN]) -> Result<(), OpenError> {
+    fn key_name(&self) -> KeyName {
+        KeyName::new(NAME)
+    }
+
+    fn open(&self, sealed: &Sealed<'_>, text: &mut [u8]) -> Result<(), OpenError> {
         if self.key == 0 {
             return Err(OpenError::NoKey);
         }
-        if *tag != self.tag(aad, nonce, text) {
+        if *sealed.tag != self.tag(sealed.associated_data, sealed.nonce, text) {
             return Err(OpenError::Tampered);
         }
-        self.mask(nonce, text);
+        self.mask(sealed.nonce, text);
         Ok(())
     }
 }
+
+const NAME: u64 = 0x0102_0304_0506_0708;
 
 fn secure(compression: Compression, key: u64) -> Codec {
     Codec { sealer: Some(Arc::new(Toy { key, drawn: AtomicU64::new(1) })), ..codec(compression) }
@@ -93,9 +99,16 @@ fn every_altered_cut_or_extended_sealed_entry_is_tampering() {
 }
 
 #[test]
-fn plaintext_planted_in_an_encrypting_cache_is_tampering() {
+fn plaintext_planted_in_an_encrypting_cache_has_a_class_of_its_own() {
     let plain = Codec::default().encode(&entry(), &1).unwrap();
-    assert_eq!(secure(ZSTD, 7).open(&plain, KEY, NOW).unwrap_err(), Refusal::Tampered);
+    assert_eq!(secure(ZSTD, 7).open(&plain, KEY, NOW).unwrap_err(), Refusal::Plaintext);
+    // Also under another key: it is not what was asked for in more ways than one.
+    assert_eq!(secure(ZSTD, 7).open(&plain, b"ck:users:43", NOW).unwrap_err(), Refusal::Plaintext);
+    // What is not even a whole plain entry is anybody's bytes.
+    for foreign in [&b""[..], b"plain", &plain[..plain.len() - 1], b"\xC1CKN"] {
+        let foreign = Bytes::copy_from_slice(foreign);
+        assert_eq!(secure(ZSTD, 7).open(&foreign, KEY, NOW).unwrap_err(), Refusal::Tampered);
+    }
     assert!(Codec::default().open(&plain, KEY, NOW).is_ok());
 }
 
@@ -111,7 +124,10 @@ fn a_sealer_is_not_asked_about_entries_of_no_cipher_or_another() {
         fn seal(&self, _: &[u8], _: &mut [u8; NONCE_LEN], _: &mut [u8]) -> Result<[u8; TAG_LEN], SealError> {
             Ok([0; TAG_LEN])
         }
-        fn open(&self, _: &[u8], _: &[u8; NONCE_LEN], _: &mut [u8], _: &[u8; TAG_LEN]) -> Result<(), OpenError> {
+        fn key_name(&self) -> KeyName {
+            KeyName::new(NAME)
+        }
+        fn open(&self, _: &Sealed<'_>, _: &mut [u8]) -> Result<(), OpenError> {
             Ok(())
         }
     }
@@ -119,7 +135,7 @@ fn a_sealer_is_not_asked_about_entries_of_no_cipher_or_another() {
     let sealed = codec.encode_bytes(&entry(), &noise(50)).unwrap();
     assert!(codec.open(&sealed, KEY, NOW).is_ok());
     let plain = Codec::default().encode_bytes(&entry(), &noise(50)).unwrap();
-    assert_eq!(codec.open(&plain, KEY, NOW).unwrap_err(), Refusal::Tampered);
+    assert_eq!(codec.open(&plain, KEY, NOW).unwrap_err(), Refusal::Plaintext);
     let mut other = sealed.to_vec();
     other[19] = 2;
     assert_eq!(codec.open(&other.into(), KEY, NOW).unwrap_err(), Refusal::Tampered);
@@ -140,7 +156,35 @@ fn a_missing_key_is_a_setting_and_no_alarm() {
 fn a_sealer_that_fails_writes_nothing() {
     let toy = Toy { key: 7, drawn: AtomicU64::new(u64::MAX) };
     let codec = Codec { sealer: Some(Arc::new(toy)), ..Codec::default() };
-    assert!(matches!(codec.encode(&entry(), &1), Err(EncodeError::Seal(SealError))));
+    assert!(matches!(codec.encode(&entry(), &1), Err(EncodeError::Seal(SealError::Random))));
+}
+
+#[test]
+fn a_sealed_entry_names_its_key_where_others_have_their_checksum() {
+    let stored = secure(ZSTD, 7).encode(&entry(), &1).unwrap();
+    assert_eq!(stored[8..16], NAME.to_le_bytes());
+}
+
+/// What is wrong with an entry that somebody with the key wrote is not tampering.
+#[test]
+fn an_authentic_entry_that_cannot_be_used_is_no_alarm() {
+    let toy = Toy { key: 7, drawn: AtomicU64::new(1) };
+    let mut stored = secure(Compression::None, 7).encode_bytes(&entry(), b"value").unwrap().to_vec();
+    let payload_at = HEADER_LEN + KEY.len();
+    let resealed = |stored: &mut Vec<u8>| {
+        let end = stored.len() - TAG_LEN;
+        let tag =
+            toy.tag(&stored[..payload_at], &stored[payload_at..][..NONCE_LEN], &stored[payload_at + NONCE_LEN..end]);
+        stored[end..].copy_from_slice(&tag);
+    };
+    stored[20] = 9;
+    assert_eq!(secure(ZSTD, 7).open(&stored.clone().into(), KEY, NOW).unwrap_err(), Refusal::Tampered);
+    // `Toy` takes its tag before it decrypts, as the cipher does.
+    resealed(&mut stored);
+    assert_eq!(secure(ZSTD, 7).open(&stored.clone().into(), KEY, NOW).unwrap_err(), Refusal::Corrupt);
+    (stored[20], stored[16]) = (0, 0x80);
+    resealed(&mut stored);
+    assert_eq!(secure(ZSTD, 7).open(&stored.into(), KEY, NOW).unwrap_err(), Refusal::Version);
 }
 
 #[test]

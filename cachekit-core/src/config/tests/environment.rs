@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{environment, from_both, from_env, from_toml, options_of, words};
 use crate::codec::Compression;
-use crate::config::{Config, KNOWN_VARIABLES, Source, Sources, variables};
+use crate::config::{Config, ConfigError, KNOWN_VARIABLES, Setting, Source, Sources, variables};
 
 #[test]
 fn every_variable_of_a_backend_becomes_an_option_of_that_backend_alone() {
@@ -227,12 +227,73 @@ fn keys_in_a_file_are_references() {
     assert!(text.contains("encryption.deployment_uuid") && text.contains(":2"), "{text}");
 }
 
+fn secure(variables: &[(&str, &str)], backend: Option<&str>) -> Result<Config, ConfigError> {
+    Config::resolve(&Sources {
+        preset: Some("secure".into()),
+        environment: environment(variables),
+        backend: backend.map(str::to_owned),
+        ..Sources::default()
+    })
+}
+
+#[test]
+fn the_preset_secure_works_from_the_environment_alone() {
+    let config = secure(&[("CACHEKIT_MASTER_KEY", KEY), ("REDIS_URL", "redis://h")], None).unwrap();
+    assert_eq!(config.encryption_enabled, Setting { value: true, source: Source::Preset("secure") });
+    let shown = format!("{:?}", config.encryption().unwrap().unwrap());
+    assert!(shown.contains("fail_closed: true") && shown.contains("plaintext_in_l1: false"), "{shown}");
+    let open = [("CACHEKIT_MASTER_KEY", KEY), ("CACHEKIT_ENCRYPTION_FAIL_CLOSED", "false")];
+    let shown = format!("{:?}", secure(&open, None).unwrap().encryption().unwrap().unwrap());
+    assert!(shown.contains("fail_closed: false"), "{shown}");
+    // A key alone, and a blank one, switch nothing on.
+    assert!(from_env(&[("CACHEKIT_MASTER_KEY", KEY)]).unwrap().encryption().unwrap().is_none());
+    assert!(words(secure(&[("CACHEKIT_MASTER_KEY", "")], None)).contains("is not set"));
+}
+
+/// Golden texts: what somebody reads who has just made the mistake.
+#[test]
+fn secure_without_a_usable_key_says_what_is_wrong_and_how_to_get_one() {
+    let not_set = "master_key (preset secure): CACHEKIT_MASTER_KEY is not set, and nothing is stored unencrypted in its \
+                   absence; export it, or write master_key = { \"$secret\" = \"file:/path\" } under [encryption]; generate \
+                   one with: openssl rand -hex 32";
+    assert_eq!(words(secure(&[], None)), not_set);
+    let sample = "a1b2c3d4e5f6789012345678901234567890abcdef12345678901234567890";
+    for (key, expected) in [
+        (
+            "my-secret-key",
+            "character 1 of 13 is no hex digit; a master key is at least 64 of 0-9 and a-f; generate one with: openssl \
+             rand -hex 32",
+        ),
+        (
+            "abcdefgh",
+            "character 7 of 8 is no hex digit; a master key is at least 64 of 0-9 and a-f; generate one with: openssl \
+             rand -hex 32",
+        ),
+        ("abcd1234", "8 characters, 64 needed (32 bytes in hex); generate one with: openssl rand -hex 32"),
+        (sample, "62 characters, 64 needed (32 bytes in hex); generate one with: openssl rand -hex 32"),
+    ] {
+        let text = words(secure(&[("CACHEKIT_MASTER_KEY", key)], None));
+        assert_eq!(text, format!("CACHEKIT_MASTER_KEY (environment CACHEKIT_MASTER_KEY): {expected}"));
+    }
+    let twice = format!("{},{}", KEY.replace('a', "c"), KEY.replace('a', "C"));
+    let text = words(secure(&[("CACHEKIT_MASTER_KEY", KEY), ("CACHEKIT_PREVIOUS_MASTER_KEYS", &twice)], None));
+    assert!(text.contains("key 2 stands there twice"), "{text}");
+    let key = [("CACHEKIT_MASTER_KEY", KEY)];
+    assert!(words(secure(&key, Some("none"))).contains("the preset secure encrypts what a store keeps"));
+    let toml = |text: &str| words(from_toml(&format!("[encryption]\n{text}\n")));
+    assert!(toml("enabled = true").starts_with("master_key (/"), "{}", toml("enabled = true"));
+    assert!(toml("hash_keys = true").contains("encryption.hash_keys") && toml("hash_keys = true").contains(":2"));
+    assert!(toml("plaintext_in_l1 = true").contains("does not encrypt"));
+    let text = words(from_toml("preset = \"secure\"\n[encryption]\nenabled = false\n"));
+    assert!(text.contains("encryption.enabled") && text.contains(":3") && text.contains("leave out"), "{text}");
+}
+
 #[test]
 fn each_preset_sets_what_its_table_says() {
     let resolved = |preset: &str| {
         let sources = Sources {
             preset: Some(preset.into()),
-            environment: environment(&[("CACHEKIT_API_KEY", "k")]),
+            environment: environment(&[("CACHEKIT_API_KEY", "k"), ("CACHEKIT_MASTER_KEY", KEY)]),
             ..Sources::default()
         };
         let shown = Config::resolve(&sources).unwrap().show();
@@ -240,6 +301,7 @@ fn each_preset_sets_what_its_table_says() {
         let guards = ["bulkhead", "breaker", "retry", "adaptive_timeout"].map(value);
         let (reliability, backpressure) = (preset != "minimal" && preset != "test", preset != "test");
         assert_eq!(guards, [backpressure, reliability, reliability, reliability].map(|on| json!(on)), "{preset}");
+        assert_eq!(value("encryption.enabled"), json!(preset == "secure"));
         let names = [
             "ttl",
             "deadline",
@@ -257,6 +319,7 @@ fn each_preset_sets_what_its_table_says() {
     assert_eq!(resolved("test"), json!(["5m", "1s", false, false, false, false, "none", mib_100]));
     assert_eq!(resolved("dev"), json!(["5m", "1s", true, false, false, true, "none", mib_100]));
     assert_eq!(resolved("production"), json!(["10m", "250ms", true, true, true, true, "none", mib_100]));
+    assert_eq!(resolved("secure"), json!(["10m", "1s", true, true, true, true, "none", mib_100]));
     assert_eq!(resolved("io"), json!(["1h", "5s", true, true, true, true, "1h", mib_100]));
 }
 
@@ -278,8 +341,6 @@ fn the_preset_io_brings_its_backend_and_no_redis_touches_it() {
     let text = words(io(&[("CACHEKIT_API_KEY", "k")], Some("redis://h")));
     assert!(text.contains("--backend") && text.contains("preset io"), "{text}");
     assert!(io(&[], Some("plugin:///opt/cachekitio.so")).is_ok());
-    let text = words(from_toml("preset = \"secure\"\n"));
-    assert!(text.contains("secure") && text.contains("cachekit.toml:1"), "{text}");
     // And the key of cachekit.io touches no Redis.
     let config = from_env(&[("CACHEKIT_REDIS_URL", "redis://h"), ("CACHEKIT_API_KEY", "k")]).unwrap();
     assert_eq!(options_of(&config), json!({"url": "redis://h"}));

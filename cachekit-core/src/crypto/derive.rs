@@ -1,11 +1,13 @@
-//! From a master key to the key of one tenant, and to the fingerprint that names it.
+//! From a master key to the key of one tenant, and to what names it.
 //!
 //! ```text
-//! key         = HKDF-SHA256(master, salt, info = domain, 32 bytes)
-//! salt        = "cachekit_v1_" · u8 len(domain) · domain · u16be len(tenant) · tenant
-//! fingerprint = first 16 bytes of SHA-256("key_fingerprint_v1" · key)
+//! the family's: key         = HKDF-SHA256(master, salt, info = domain, 32 bytes)
+//!               salt        = "cachekit_v1_" · u8 len(domain) · domain · u16be len(tenant) · tenant
+//!               fingerprint = first 16 bytes of SHA-256("key_fingerprint_v1" · key)
+//! native:       bytes       = HKDF-SHA256(master, salt = "cachekit native v1", info = use · 00 · tenant, 32 bytes)
 //! ```
-//! A tenant whose key leaks tells nothing about another's, and a domain nothing about the other two.
+//! A tenant whose key leaks tells nothing about another's, and one use nothing about the others. No salt of one form can be
+//! one of the other, so the same master key may serve both and no key is ever shared between them.
 
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
@@ -61,7 +63,44 @@ pub fn derive(master: &[u8], domain: Domain, tenant: &str) -> Result<Zeroizing<[
     Ok(key)
 }
 
-pub(super) fn check_tenant(tenant: &str) -> Result<(), KeyringError> {
+/// What native bytes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// AES-256-GCM of a tenant's entries.
+    Entries,
+    /// The hash in place of a tenant's keys.
+    Names,
+    /// The name of the master key itself, which stands in each entry.
+    KeyName,
+}
+
+impl Use {
+    /// None holds a zero byte, so the first one ends it.
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Entries => b"entries",
+            Self::Names => b"names",
+            Self::KeyName => b"key name",
+        }
+    }
+}
+
+const NATIVE_SALT: &[u8] = b"cachekit native v1";
+
+/// Derives the 32 bytes of a use and a tenant for native entries. A master key's name belongs to no tenant: there it is empty.
+pub(super) fn derive_native(master: &[u8], purpose: Use, tenant: &str) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
+    if purpose != Use::KeyName {
+        check_tenant(tenant)?;
+    }
+    let mut bytes = Zeroizing::new([0; 32]);
+    let info: [&[u8]; 3] = [purpose.label(), &[0], tenant.as_bytes()];
+    // Fails for more than 255 blocks of output alone; this is one.
+    let hkdf = Hkdf::<Sha256>::new(Some(NATIVE_SALT), master);
+    hkdf.expand_multi_info(&info, &mut *bytes).map_err(|_| KeyringError::Tenant)?;
+    Ok(bytes)
+}
+
+pub(crate) fn check_tenant(tenant: &str) -> Result<(), KeyringError> {
     if tenant.is_empty() || tenant.len() > MAX_TENANT_BYTES { Err(KeyringError::Tenant) } else { Ok(()) }
 }
 

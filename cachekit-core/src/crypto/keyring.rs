@@ -1,20 +1,21 @@
 //! The master keys of a cache: one that seals, and up to three that still open what was sealed before a rotation.
 //!
-//! What it protects: the keys, which are wiped when they are dropped and are in no output; and the order of trust, in which
-//! only an authentication that fails leads to the next key. Entries without a key's name (interop) try them in turn; a frame
-//! names its key, and that name binds.
+//! What it protects: the keys, which are wiped when they are dropped and are in no output; and the order of trust. Entries
+//! without a key's name (interop) try the keys in turn, and only an authentication that fails leads to the next; a native
+//! entry and a frame of Python's name their key, and that name binds.
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use lru::LruCache;
 use zeroize::Zeroizing;
 
-use super::derive::{Domain, derive};
-use super::error::{InteropError, KeyringError};
-use super::seal::{Binding, SealingKey};
+use super::aead::AeadKey;
+use super::derive::{Domain, Use, derive, derive_native, fingerprint};
+use super::error::KeyringError;
+use super::names::NameKey;
 
 /// Bytes of a raw master key, and the fewest that hex digits may stand for.
 pub const MASTER_KEY_BYTES: usize = 32;
@@ -25,6 +26,9 @@ const MAX_DERIVED: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Messages under one master key: with more, two random nonces of one tenant meet too probably (SP 800-38D). Counted per
 /// process, which is all that a process can count; half of them is worth a warning.
 const MAX_MESSAGES: u64 = 1 << 32;
+/// Looks at the lock of the derived keys before a key is derived without it. Whoever holds it does so for the length of a
+/// look into a table.
+const LOCK_ATTEMPTS: u32 = 64;
 
 /// A master key. Wiped when it is dropped, and in no output.
 #[derive(Clone)]
@@ -87,12 +91,28 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// By index in the ring, format and tenant.
+type Derived = LruCache<(usize, Form, String), Arc<DerivedKey>>;
+
+/// Whose entries a derived key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    Family,
+    Native,
+}
+
+/// One tenant's key, ready to work. Wiped when it is dropped; never shown.
+pub(crate) struct DerivedKey {
+    pub(crate) aead: AeadKey,
+    pub(crate) fingerprint: [u8; 16],
+}
+
 /// The keys of a cache, shared behind an `Arc`.
 pub struct Keyring {
     /// The current one first.
     keys: Vec<MasterKey>,
     fail_closed: bool,
-    derived: Mutex<LruCache<(usize, String), Arc<SealingKey>>>,
+    derived: Mutex<Derived>,
     sealed: AtomicU64,
     warned: AtomicBool,
     previous_hits: [AtomicU64; MAX_PREVIOUS_KEYS],
@@ -102,13 +122,16 @@ impl Keyring {
     /// A ring of the key that seals and those that still open, newest first.
     ///
     /// # Errors
-    /// [`KeyringError::TooMany`], [`KeyringError::CurrentIsPrevious`].
+    /// [`KeyringError::TooMany`], [`KeyringError::CurrentIsPrevious`], [`KeyringError::Repeated`].
     pub fn new(current: MasterKey, previous: Vec<MasterKey>) -> Result<Self, KeyringError> {
         if previous.len() > MAX_PREVIOUS_KEYS {
             return Err(KeyringError::TooMany { given: previous.len() });
         }
         if previous.iter().any(|key| key.is(&current)) {
             return Err(KeyringError::CurrentIsPrevious);
+        }
+        if previous.iter().enumerate().any(|(at, key)| previous[..at].iter().any(|other| key.is(other))) {
+            return Err(KeyringError::Repeated);
         }
         let mut keys = Vec::with_capacity(1 + previous.len());
         keys.push(current);
@@ -151,99 +174,78 @@ impl Keyring {
         self.fail_closed
     }
 
-    /// Seals `plaintext` under the current key.
-    ///
-    /// # Errors
-    /// [`InteropError::Keyring`], [`InteropError::Random`].
-    pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<Vec<u8>, InteropError> {
-        let associated_data = binding.associated_data()?;
-        let key = self.key(0, binding.tenant)?;
-        self.count_message()?;
-        key.seal(&associated_data, plaintext)
-    }
-
-    /// Opens an entry that does not name its key: the current one first, then the previous ones in their order.
-    ///
-    /// # Errors
-    /// [`InteropError::Tampered`] if none fits, [`InteropError::Keyring`].
-    pub fn open(&self, binding: &Binding<'_>, sealed: &[u8]) -> Result<Vec<u8>, InteropError> {
-        let associated_data = binding.associated_data()?;
-        for index in 0..self.keys.len() {
-            if let Some(plaintext) = self.key(index, binding.tenant)?.open(&associated_data, sealed) {
-                self.count_hit(index);
-                return Ok(plaintext);
-            }
-        }
-        Err(InteropError::Tampered)
-    }
-
-    /// Opens an entry that names its key. A name of the ring binds: only that key is tried. Another name is refused by a ring
-    /// that fails closed; otherwise the current key is tried, for entries whose header was damaged.
-    ///
-    /// # Errors
-    /// As [`Keyring::open`].
-    pub fn open_named(
-        &self,
-        binding: &Binding<'_>,
-        fingerprint: Option<&str>,
-        sealed: &[u8],
-    ) -> Result<Vec<u8>, InteropError> {
-        let associated_data = binding.associated_data()?;
-        let mut index = 0;
-        if let Some(fingerprint) = fingerprint {
-            let mut named = None;
-            for candidate in 0..self.keys.len() {
-                if super::hex(&self.key(candidate, binding.tenant)?.fingerprint) == fingerprint {
-                    named = Some(candidate);
-                    break;
-                }
-            }
-            index = match named {
-                Some(named) => named,
-                None if self.fail_closed => return Err(InteropError::Tampered),
-                None => 0,
-            };
-        }
-        let opened = self.key(index, binding.tenant)?.open(&associated_data, sealed).ok_or(InteropError::Tampered)?;
-        self.count_hit(index);
-        Ok(opened)
-    }
-
-    /// The fingerprint of the current key for a tenant, in hex, as a frame's header has it.
-    ///
-    /// # Errors
-    /// [`KeyringError::Tenant`].
-    pub fn fingerprint(&self, tenant: &str) -> Result<String, KeyringError> {
-        Ok(super::hex(&self.key(0, tenant)?.fingerprint))
-    }
-
     /// How many entries each previous key has opened: when they stop, the key can go.
     #[must_use]
     pub fn previous_key_hits(&self) -> Vec<u64> {
         self.previous_hits[..self.keys.len() - 1].iter().map(|hits| hits.load(Ordering::Relaxed)).collect()
     }
 
-    /// The key of a tenant, derived at most once while it is in use.
-    fn key(&self, index: usize, tenant: &str) -> Result<Arc<SealingKey>, KeyringError> {
-        // Nothing that can panic runs under this lock.
-        let lock = || self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = (index, tenant.to_owned());
-        if let Some(key) = lock().get(&name) {
-            return Ok(Arc::clone(key));
+    /// How many keys there are: the current one and the previous ones.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// A tenant's key for entries of the family, derived at most once while it is in use.
+    pub(crate) fn family_key(&self, index: usize, tenant: &str) -> Result<Arc<DerivedKey>, KeyringError> {
+        self.derived(index, Form::Family, tenant)
+    }
+
+    /// A tenant's key for native entries.
+    pub(super) fn native_key(&self, index: usize, tenant: &str) -> Result<Arc<DerivedKey>, KeyringError> {
+        self.derived(index, Form::Native, tenant)
+    }
+
+    /// What stands in a native entry for the key that sealed it. The same for all tenants: an entry of another tenant is one
+    /// under a known key that does not open, and so tampering, not a key that somebody forgot.
+    pub(super) fn key_name(&self, index: usize) -> Result<u64, KeyringError> {
+        let bytes = derive_native(&self.keys[index].0, Use::KeyName, "")?;
+        // Never 0, which stands for no name.
+        Ok(bytes.first_chunk().map_or(1, |first| u64::from_le_bytes(*first).max(1)))
+    }
+
+    /// What hashes a tenant's keys: made of the current master key alone.
+    pub(crate) fn name_key(&self, tenant: &str) -> Result<NameKey, KeyringError> {
+        Ok(NameKey::new(&derive_native(&self.keys[0].0, Use::Names, tenant)?))
+    }
+
+    fn derived(&self, index: usize, form: Form, tenant: &str) -> Result<Arc<DerivedKey>, KeyringError> {
+        let name = (index, form, tenant.to_owned());
+        if let Some(key) = self.with_derived(|derived| derived.get(&name).cloned()).flatten() {
+            return Ok(key);
         }
-        let key = derive(&self.keys[index].0, Domain::Encryption, tenant)?;
-        let key = Arc::new(SealingKey::new(&key));
-        lock().put(name, Arc::clone(&key));
+        let master = &self.keys[index].0;
+        let key = match form {
+            Form::Family => derive(master, Domain::Encryption, tenant)?,
+            Form::Native => derive_native(master, Use::Entries, tenant)?,
+        };
+        let key = Arc::new(DerivedKey { aead: AeadKey::new(&key), fingerprint: fingerprint(&key) });
+        self.with_derived(|derived| derived.put(name, Arc::clone(&key)));
         Ok(key)
     }
 
-    fn count_hit(&self, index: usize) {
+    /// Works on the derived keys, unless their lock is not to be had: in a child of `fork()` it may be held for ever by a
+    /// thread that the child does not have. To derive a key anew takes a few microseconds; to wait could take for ever.
+    fn with_derived<T>(&self, work: impl FnOnce(&mut Derived) -> T) -> Option<T> {
+        for _ in 0..LOCK_ATTEMPTS {
+            match self.derived.try_lock() {
+                Ok(mut derived) => return Some(work(&mut derived)),
+                // Nothing that can panic runs under this lock.
+                Err(TryLockError::Poisoned(poisoned)) => return Some(work(&mut poisoned.into_inner())),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+        None
+    }
+
+    /// An entry was opened by this key.
+    pub(crate) fn count_hit(&self, index: usize) {
         if let Some(hits) = index.checked_sub(1).and_then(|index| self.previous_hits.get(index)) {
             hits.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn count_message(&self) -> Result<(), KeyringError> {
+    /// A message is about to be sealed.
+    pub(crate) fn count_message(&self) -> Result<(), KeyringError> {
         let sealed = self.sealed.fetch_add(1, Ordering::Relaxed);
         if sealed >= MAX_MESSAGES {
             // Back, so that the count cannot run around.
@@ -257,20 +259,14 @@ impl Keyring {
     }
 
     #[cfg(test)]
-    pub(super) fn at_message(self, sealed: u64) -> Self {
+    pub(crate) fn at_message(self, sealed: u64) -> Self {
         self.sealed.store(sealed, Ordering::Relaxed);
         self
     }
 
     #[cfg(test)]
-    pub(super) fn derived_keys(&self) -> usize {
-        self.derived.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    #[cfg(test)]
-    pub(super) fn seal_with(&self, nonce: [u8; 12], binding: &Binding<'_>, plaintext: &[u8]) -> Vec<u8> {
-        let key = self.key(0, binding.tenant).unwrap();
-        key.seal_with(nonce, &binding.associated_data().unwrap(), plaintext).unwrap()
+    pub(crate) fn derived_keys(&self) -> usize {
+        self.with_derived(|derived| derived.len()).unwrap()
     }
 }
 
