@@ -74,4 +74,4 @@ macro_rules! kernels {
     };
 }
 
-kernels!(breaker, bulkhead, generations, slack);
+kernels!(breaker, bulkhead, flight, generations, slack);

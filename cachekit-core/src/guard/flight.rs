@@ -139,7 +139,8 @@ impl Flights {
             };
             match flight.follow(wire_key).await {
                 Waited::Landed(landed) => return Part::Follower(landed),
-                Waited::Abandoned => {}
+                // Its leader may be on the way to take it away: nobody turns in a circle until he has.
+                Waited::Abandoned => self.take_away(kind.number(hash), hash, &flight),
                 Waited::Parted => return Part::Alone,
             }
         }
@@ -200,6 +201,15 @@ impl Flights {
     pub(crate) fn detach_all(&self) {
         for shard in &self.shards {
             lock(shard).clear();
+        }
+    }
+
+    /// Ends that a flight is found, if it is still the one that is.
+    fn take_away(&self, number: u64, hash: KeyHash, flight: &Arc<Flight>) {
+        if let Entry::Occupied(entry) = lock(self.shard(hash)).entry(number)
+            && Arc::ptr_eq(entry.get(), flight)
+        {
+            entry.remove();
         }
     }
 
@@ -288,13 +298,7 @@ impl Drop for Leader<'_> {
             *state = State::Abandoned;
         }
         drop(state);
-        let mut shard = lock(self.flights.shard(self.hash));
-        if let Entry::Occupied(entry) = shard.entry(self.kind.number(self.hash))
-            && Arc::ptr_eq(entry.get(), &self.flight)
-        {
-            entry.remove();
-        }
-        drop(shard);
+        self.flights.take_away(self.kind.number(self.hash), self.hash, &self.flight);
         self.flight.changed.notify_waiters();
     }
 }

@@ -11,9 +11,60 @@ macro_rules! kernels {
     };
 }
 
-kernels!(breaker, bulkhead, generations, slack);
+kernels!(breaker, bulkhead, flight, generations, slack);
 
 /// What the kernels know of the engine, under the names they know it by.
 mod clock {
     pub(crate) use cachekit_core::clock::Clock;
+}
+
+mod guard {
+    pub(crate) mod deadline {
+        use cachekit_plugin::{BackendError, Deadline, Operation};
+
+        /// Time does not pass in a model: whoever would wait until a deadline waits for ever, and that is found.
+        pub(crate) async fn within<T>(
+            _: Deadline,
+            _: Operation,
+            work: impl Future<Output = Result<T, BackendError>>,
+        ) -> Result<T, BackendError> {
+            work.await
+        }
+    }
+}
+
+mod l1 {
+    /// As the engine's, and made of any number.
+    #[derive(Clone, Copy)]
+    pub(crate) struct KeyHash(pub(crate) u64);
+
+    impl KeyHash {
+        pub(crate) const fn as_u64(self) -> u64 {
+            self.0
+        }
+
+        pub(crate) const fn stripe(self, stripes: usize) -> usize {
+            self.0 as usize % stripes
+        }
+    }
+}
+
+mod local {
+    use std::cell::RefCell;
+
+    /// What the standard library's keys of a thread's own values can do, and shuttle's cannot.
+    pub(crate) trait Borrow<T> {
+        fn with_borrow<R>(&'static self, what: impl FnOnce(&T) -> R) -> R;
+        fn with_borrow_mut<R>(&'static self, what: impl FnOnce(&mut T) -> R) -> R;
+    }
+
+    impl<T> Borrow<T> for shuttle::thread::LocalKey<RefCell<T>> {
+        fn with_borrow<R>(&'static self, what: impl FnOnce(&T) -> R) -> R {
+            self.with(|value| what(&value.borrow()))
+        }
+
+        fn with_borrow_mut<R>(&'static self, what: impl FnOnce(&mut T) -> R) -> R {
+            self.with(|value| what(&mut value.borrow_mut()))
+        }
+    }
 }
