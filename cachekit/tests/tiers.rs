@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use cachekit::{Cache, Config, EngineServices, Environment, SetOptions, Sources, TierSpec, WritePolicy, backend};
 use cachekit_test_servers::redis::Redis;
 
+/// Of one operation, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
@@ -22,7 +25,7 @@ fn front(dir: &Path) -> TierSpec {
 /// Without L1, so that every answer is one of the tiers.
 fn cache(dir: &Path, redis: &Redis) -> Cache {
     let builder = Cache::builder().tier(front(dir)).backend(backend(&redis.url()).unwrap()).without_l1();
-    builder.strict(true).deadline(Duration::from_secs(2)).build().unwrap()
+    builder.strict(true).deadline(PATIENCE).build().unwrap()
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn a_directory_that_is_gone_costs_copies_and_makes_deletions_errors() {
 fn what_is_deleted_here_is_gone_from_both_and_what_is_deleted_elsewhere_from_the_copy_when_it_is_told() {
     let (server, dir) = (Redis::start(), tempfile::tempdir().unwrap());
     let builder = Cache::builder().tier(front(dir.path())).backend(backend(&server.url()).unwrap());
-    let here = builder.deadline(Duration::from_secs(2)).build().unwrap().blocking();
+    let here = builder.deadline(PATIENCE).build().unwrap().blocking();
     let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).build().unwrap().blocking();
     here.set("k", &1_u32).unwrap();
     here.delete("k").unwrap();
@@ -91,13 +94,18 @@ fn what_is_deleted_here_is_gone_from_both_and_what_is_deleted_elsewhere_from_the
 #[test]
 fn lives_are_capped_in_front_and_kept_behind() {
     let (server, dir) = (Redis::start(), tempfile::tempdir().unwrap());
-    let short = front(dir.path()).ttl(Duration::from_millis(1_000)).write(WritePolicy::Through);
+    const LIFE: Duration = Duration::from_secs(1);
+    let short = front(dir.path()).ttl(LIFE).write(WritePolicy::Through);
     let cache = Cache::builder().tier(short).backend(backend(&server.url()).unwrap()).without_l1().build().unwrap();
     let here = cache.blocking();
-    here.set_with("k", &1_u32, SetOptions::default().with_ttl(Duration::from_secs(600))).unwrap();
     let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).without_l1().build().unwrap().blocking();
+    // Both have connected, so that what follows takes a fraction of the copy's life; where it does not, nothing is said.
+    assert_eq!((here.get::<u32>("other").unwrap(), elsewhere.get::<u32>("other").unwrap()), (None, None));
+    let began = Instant::now();
+    here.set_with("k", &1_u32, SetOptions::default().with_ttl(Duration::from_secs(600))).unwrap();
     elsewhere.set("k", &2_u32).unwrap();
-    assert_eq!(*here.get::<u32>("k").unwrap().unwrap(), 1, "the copy");
+    let found = *here.get::<u32>("k").unwrap().unwrap();
+    assert!(found == 1 || began.elapsed() >= LIFE, "the copy, as long as it lives");
     until("the copy to end", || *here.get::<u32>("k").unwrap().unwrap() == 2);
     assert!(here.ttl("k").unwrap().is_some());
 }

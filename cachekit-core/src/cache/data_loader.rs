@@ -76,12 +76,15 @@ type Load<K, T, E> = dyn Fn(Vec<K>) -> Pin<Box<dyn Future<Output = Answers<T, E>
 /// Loads keys one by one for its callers, and several at once from its source. Cheap to clone.
 ///
 /// ```
+/// use std::time::Duration;
 /// use cachekit_core::Cache;
 /// use cachekit_core::cache::DataLoaderConfig;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let cache = Cache::builder().build()?;
-/// let users = cache.data_loader(DataLoaderConfig::default(), |ids: Vec<String>| async move {
+/// // A longer window than the default, so that even a machine that stumbles asks once.
+/// let config = DataLoaderConfig::default().with_window(Duration::from_millis(100));
+/// let users = cache.data_loader(config, |ids: Vec<String>| async move {
 ///     // SELECT … WHERE id IN (ids)
 ///     Ok::<_, std::io::Error>(ids.iter().map(|id| Ok(format!("user {id}"))).collect())
 /// });

@@ -20,13 +20,15 @@ use cachekit_plugin::{BackendError, Deadline, Kind, Operation, Ttl, Version};
 
 use super::tags::Stamp;
 use super::{At, Cache, LoadOptions, Value, new_entry};
-use crate::codec::Times;
+use crate::codec::{Envelope, Times};
 use crate::error::Error;
 use crate::guard::fill_lock::{FillLocks, Pauses, Standing};
 use crate::tier::Tier;
 
 /// How long a mark stands for a load that never ends: one whose loader takes longer is not stored.
 const MARK_LIFE: Duration = Duration::from_secs(600);
+/// When a mark was over: before anything else that is stored.
+const MARK_EXPIRES_MS: u64 = 1;
 /// Looks at a key that others keep changing, until its load goes without a fence, and with it without being stored.
 const FENCE_ATTEMPTS: u32 = 4;
 
@@ -165,6 +167,7 @@ impl Cache {
     ) -> Result<Begun<T>, Error> {
         let engine = &*self.engine;
         let mut look = stands;
+        let mut waited = false;
         for _ in 0..FENCE_ATTEMPTS {
             if std::mem::replace(&mut look, true) {
                 let ticket = self.ticket(at);
@@ -173,6 +176,12 @@ impl Cache {
                     Err(error) => return self.without_fence(standing, error),
                 };
                 if let Some((stored, version)) = found {
+                    // Of a load that came to nothing, whose lock was given back with its mark about to end: as a fence it
+                    // would fall by itself.
+                    if standing.is_locked() && is_mark(&stored) && !std::mem::replace(&mut waited, true) {
+                        Pauses::new().pause(self.deadline()).await;
+                        continue;
+                    }
                     self.need_dictionary(tier, Some(&stored), self.deadline()).await;
                     if let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
                         && (newer_than_ms == 0 || opened.meta().times.created_ms > newer_than_ms)
@@ -227,7 +236,7 @@ impl Cache {
     fn mark(&self, at: &At) -> Option<Bytes> {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).ok()?;
-        let times = Times { expires_ms: 1, ..Times::default() };
+        let times = Times { expires_ms: MARK_EXPIRES_MS, ..Times::default() };
         self.engine.codec.encode_bytes(&new_entry(at, times, 0, &Stamp::default()), &random).ok()
     }
 
@@ -267,4 +276,9 @@ impl Cache {
         }
         Ok(landed)
     }
+}
+
+/// Whether this looks like the mark of a load. Nothing is believed because of it.
+fn is_mark(stored: &Bytes) -> bool {
+    Envelope::peek(stored).is_some_and(|meta| meta.times.expires_ms == MARK_EXPIRES_MS)
 }

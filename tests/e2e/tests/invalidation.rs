@@ -141,7 +141,10 @@ fn a_process_that_is_cut_off_serves_nothing_invalidated_beyond_two_seconds() {
         assert!(Instant::now() < end, "the store tells of nothing");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!((read(&cache, "tagged"), read(&cache, "plain")), (Some(1), Some(2)));
+    // A read of a busy machine may take longer than the deadline, which is short for those that will get no answer.
+    while (read(&cache, "tagged"), read(&cache, "plain")) != (Some(1), Some(2)) {
+        assert!(Instant::now() < end, "the store does not answer");
+    }
     proxy.set(Fault::BlackHole);
     let cut = Instant::now();
     other.ask("invalidate team");

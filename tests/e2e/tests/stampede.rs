@@ -98,7 +98,14 @@ impl Drop for Crowd {
 fn cache(server: &Redis) -> cachekit_core::blocking::BlockingCache {
     let options = json!({ "url": server.url() }).to_string();
     let backend = RedisBackend::open_json(options.as_bytes(), HostServices::none()).unwrap();
-    Cache::builder().backend(Arc::new(backend)).without_l1().strict(true).build().unwrap().blocking()
+    Cache::builder()
+        .backend(Arc::new(backend))
+        .without_l1()
+        .strict(true)
+        .deadline(Duration::from_secs(60))
+        .build()
+        .unwrap()
+        .blocking()
 }
 
 fn in_store(server: &Redis) -> Option<u64> {

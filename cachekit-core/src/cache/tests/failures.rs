@@ -41,7 +41,7 @@ async fn a_strict_cache_reports_the_outage() {
 #[tokio::test]
 async fn a_store_that_hangs_is_given_up_at_the_deadline() {
     let bench = Bench::new();
-    let (cache, hold_get, _) = gated(&bench);
+    let (cache, hold_get, _) = gated_until(&bench, Duration::from_millis(100));
     hold_get.close();
     assert_eq!(cache.get::<u32>("k").await.unwrap(), None);
     assert_eq!(cache.stats().l2_timeouts, 1);

@@ -114,7 +114,7 @@ async fn a_write_whose_caller_goes_away_leaves_nothing_older_in_l1() {
 #[tokio::test]
 async fn a_write_behind_one_that_hangs_is_no_error_and_not_undone_by_it() {
     let bench = Bench::new();
-    let (cache, _, hold_set) = gated(&bench);
+    let (cache, _, hold_set) = gated_until(&bench, Duration::from_millis(300));
     hold_set.close();
     let hung = cache.clone();
     let first = tokio::spawn(async move { hung.set("k", &1_u32).await });
