@@ -211,7 +211,16 @@ impl Cache {
             // A wall clock that was set back gives nobody more than was left.
             end => end.saturating_sub(now_ms).min(end.saturating_sub(saved_at_ms)),
         };
-        let Ok(opened) = self.engine.codec.open(&stored, wire.as_bytes(), now_ms) else { return false };
+        let opened = match self.engine.codec.open(&stored, wire.as_bytes(), now_ms) {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                // Nothing is answered from here, so it is no error; but somebody may have been at the file.
+                if refusal.is_alarm() {
+                    self.engine.counters.refuse(refusal);
+                }
+                return false;
+            }
+        };
         if left_ms == 0 || opened.freshness() != Freshness::Fresh {
             return false;
         }

@@ -1,5 +1,7 @@
 //! A cache that encrypts, on the reference store: what lies there, and what is made of what somebody else put there.
 
+mod seams;
+
 use cachekit_plugin::Deadline;
 
 use super::*;

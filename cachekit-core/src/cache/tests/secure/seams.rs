@@ -1,0 +1,186 @@
+//! Where entries of a cache that encrypts go besides the one store: fronts, a snapshot, dictionaries, epochs, batches.
+//!
+//! Each test puts a canary in and looks at all bytes that left the engine. What a wrapper or a side way stores has to come
+//! from the same codec; these tests are what notices one that does not.
+
+use super::*;
+use crate::builder::NamespaceEpochs;
+use crate::cache::{DataLoaderConfig, LoadOptions};
+use crate::codec::tests::dictionary::{profiles, trained};
+use crate::codec::{Envelope, Refusal};
+use crate::tier::chain::TierSpec;
+
+const CANARY: &str = "canary-8c1f";
+
+/// A value that no compressor makes unrecognizable: the canary stands in it once, and early.
+fn canary(n: u32) -> User {
+    User { name: format!("{CANARY}-{n}"), age: n }
+}
+
+/// Everything a store has: keys and entries.
+async fn all(store: &Memory) -> Vec<(Bytes, Bytes)> {
+    let cx = Cx::new(Deadline::after(Duration::from_secs(5)));
+    let keys = store.scan().unwrap().next(b"", None, 1_000, &cx).await.unwrap().items;
+    let mut entries = Vec::new();
+    for key in keys {
+        let stored = store.get(Key::from_wire(&key), &cx).await.unwrap().unwrap();
+        entries.push((key, stored));
+    }
+    entries
+}
+
+/// How many entries there are, all of them sealed and without the canary.
+async fn sealed_entries(store: &Memory) -> usize {
+    let entries = all(store).await;
+    for (key, stored) in &entries {
+        let name = key.escape_ascii();
+        assert!(Envelope::parse(stored).unwrap().is_sealed(), "{name} is not sealed");
+        assert!(!holds(stored, CANARY.as_bytes()), "{name} is plain");
+    }
+    entries.len()
+}
+
+#[tokio::test]
+async fn a_front_holds_what_the_last_tier_holds_however_it_came_there() {
+    let (bench, front) = (Bench::new(), Memory::new(MemoryConfig::default()));
+    let chained = || {
+        let spec = TierSpec::new("near", Arc::new(front.clone()));
+        let encryption = Encryption::new(ring(1, &[]));
+        let store = Arc::new(bench.store.clone());
+        bench.builder(store).tier(spec).without_l1().encryption(encryption).build().unwrap()
+    };
+    let cache = chained();
+    cache.set("written", &canary(1)).await.unwrap();
+    cache.set_many(&[("a", canary(2)), ("b", canary(3))], SetOptions::default()).await.unwrap();
+    cache.get_or_load("loaded", async || canary(4)).await.unwrap();
+    closed(&bench).set("promoted", &canary(5)).await.unwrap();
+    for key in ["written", "a", "b", "loaded", "promoted"] {
+        assert!(cache.get::<User>(key).await.unwrap().is_some(), "{key}");
+    }
+    cache.close().await.unwrap();
+    assert_eq!(sealed_entries(&bench.store).await, 5);
+    assert!(sealed_entries(&front).await >= 1, "nothing to look at");
+
+    // A copy that somebody altered is no quieter than an entry of the last tier.
+    let cx = Cx::new(Deadline::after(Duration::from_secs(1)));
+    let wire = Key::from_wire(b"ck:default:written");
+    let mut copy = bench.store.get(wire, &cx).await.unwrap().unwrap().to_vec();
+    *copy.last_mut().unwrap() ^= 1;
+    front.set(wire, copy.into(), Ttl::Never, &cx).await.unwrap();
+    assert_eq!(refusal(chained().get::<User>("written").await), Refusal::Tampered);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_l1_is_ciphertext_and_only_its_keys_open_it() {
+    let (bench, dir) = (Bench::new(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("l1.snapshot");
+    for plaintext in [false, true] {
+        let with = |key| Encryption::new(ring(key, &[])).with_plaintext_in_l1(plaintext);
+        let cache = secure(&bench, with(1));
+        cache.set("written", &canary(1)).await.unwrap();
+        cache.get_or_load("loaded", async || canary(2)).await.unwrap();
+        // Decoded values are in L1 by now, where they may be.
+        assert!(cache.get::<User>("written").await.unwrap().is_some());
+        assert_eq!(cache.save_snapshot(&path).unwrap(), 2);
+        let file = std::fs::read(&path).unwrap();
+        assert!(holds(&file, b"ck:default:written") && !holds(&file, CANARY.as_bytes()));
+
+        let alone = |encryption| Cache::builder().clock(bench.clock.clone()).encryption(encryption).build().unwrap();
+        let restored = alone(with(1));
+        assert_eq!(restored.load_snapshot(&path), 2);
+        assert_eq!(*restored.get::<User>("written").await.unwrap().unwrap(), canary(1));
+        let other = alone(with(2));
+        assert_eq!(other.load_snapshot(&path), 0);
+        assert_eq!((other.get::<User>("written").await.unwrap(), other.stats().refused["sealed"]), (None, 2));
+    }
+    // The control: without keys the canary is in the file.
+    let plain = Cache::builder().clock(bench.clock.clone()).build().unwrap();
+    plain.set("written", &canary(1)).await.unwrap();
+    plain.save_snapshot(&path).unwrap();
+    assert!(holds(&std::fs::read(&path).unwrap(), CANARY.as_bytes()));
+}
+
+/// An entry that was planted in the file of a snapshot, by somebody who can compute its checksum as well as we can.
+#[tokio::test]
+async fn plaintext_planted_in_a_snapshot_is_not_taken_in_and_counted() {
+    let (bench, dir) = (Bench::new(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("l1.snapshot");
+    let plain = Cache::builder().clock(bench.clock.clone()).build().unwrap();
+    plain.set("session", &ada()).await.unwrap();
+    plain.save_snapshot(&path).unwrap();
+    let cache = Cache::builder().clock(bench.clock.clone()).encryption(Encryption::new(ring(1, &[]))).build().unwrap();
+    assert_eq!(cache.load_snapshot(&path), 0);
+    assert_eq!((cache.get::<User>("session").await.unwrap(), cache.stats().refused["plaintext"]), (None, 1));
+}
+
+#[tokio::test]
+async fn dictionaries_and_epochs_are_sealed_as_entries_are_and_refused_as_they_are() {
+    let (bench, dictionary) = (Bench::new(), trained(1));
+    let open = || {
+        let builder = bench.builder(Arc::new(bench.store.clone())).namespace_epochs(NamespaceEpochs::On);
+        builder.dictionary(Arc::clone(&dictionary)).encryption(Encryption::new(ring(1, &[]))).build().unwrap()
+    };
+    let cache = open();
+    cache.prepare().await.unwrap();
+    let profile = &profiles(1, 7)[0];
+    cache.set_with("tagged", profile, SetOptions::default().with_tag("t")).await.unwrap();
+    assert!(open().get::<crate::codec::tests::dictionary::Profile>("tagged").await.unwrap().is_some());
+    cache.invalidate_tag("t").await.unwrap();
+    cache.clear().await.unwrap();
+    assert!(open().get::<crate::codec::tests::dictionary::Profile>("tagged").await.unwrap().is_none());
+    let entries = all(&bench.store).await;
+    // The value, the dictionary, and what a tag and a namespace have for epochs.
+    assert!(entries.iter().filter(|(key, _)| key.starts_with(b"ck::")).count() >= 3, "{}", entries.len());
+    sealed_entries(&bench.store).await;
+    let sample = &dictionary.content()[dictionary.content().len() - 32..];
+    assert!(!entries.iter().any(|(_, stored)| holds(stored, sample)), "a dictionary is made of values, and lies there");
+}
+
+#[tokio::test]
+async fn batches_and_answers_without_a_value_are_sealed_and_nothing_is_loaded_over_traces() {
+    let bench = Bench::new();
+    let cache = closed(&bench);
+    let users = cache.data_loader(DataLoaderConfig::default(), |ids: Vec<String>| async move {
+        Ok::<_, String>(ids.iter().map(|_| Ok(canary(1))).collect())
+    });
+    assert_eq!(*users.load("one".to_owned()).await.unwrap(), canary(1));
+    let many = async |keys: Vec<&str>| keys.iter().map(|_| Some(canary(2))).collect();
+    assert_eq!(cache.get_or_load_many(&["one", "two", "three"], many).await.unwrap().iter().flatten().count(), 3);
+    let negative = || LoadOptions::default().with_negative_ttl(Duration::from_secs(60));
+    assert!(cache.get_or_load_option::<User, _, _>("none", negative(), || async { None }).await.unwrap().is_none());
+    assert_eq!(sealed_entries(&bench.store).await, 4);
+
+    // That there is nothing is an answer as well: nobody without the key gives or alters it.
+    let mut nothing = stored(&bench, "ck:default:none").await.unwrap().to_vec();
+    *nothing.last_mut().unwrap() ^= 1;
+    put(&bench, "ck:default:none", nothing).await;
+    put(&bench, "ck:default:two", plain(&bench, "ck:default:two")).await;
+    let fresh = closed(&bench);
+    let option = fresh.get_or_load_option("none", negative(), || async { Some(ada()) }).await;
+    assert_eq!(refusal(option), Refusal::Tampered);
+    let loads = AtomicU32::new(0);
+    let counted = async |keys: Vec<&str>| {
+        loads.fetch_add(1, Ordering::Relaxed);
+        keys.iter().map(|_| Some(ada())).collect()
+    };
+    assert_eq!(refusal(fresh.get_or_load_many(&["two", "four"], counted).await), Refusal::Plaintext);
+    assert_eq!(loads.load(Ordering::Relaxed), 0, "a loader ran over the traces");
+}
+
+/// Listeners get keys and causes by their type; of hashed keys they get the hash.
+#[tokio::test]
+async fn a_listener_of_a_cache_that_hashes_its_keys_learns_hashes() {
+    let (bench, heard) = (Bench::new(), Arc::new(std::sync::Mutex::new(Vec::<u8>::new())));
+    let encryption = Encryption::new(ring(1, &[])).with_hashed_keys(true);
+    let sink = Arc::clone(&heard);
+    let cache = bench
+        .builder(Arc::new(bench.store.clone()))
+        .encryption(encryption)
+        .on_event(move |left: &crate::l1::Departure<'_>| sink.lock().unwrap().extend_from_slice(left.wire_key()))
+        .build()
+        .unwrap();
+    cache.set("canary@example.org", &ada()).await.unwrap();
+    assert!(cache.delete("canary@example.org").await.unwrap());
+    let heard = heard.lock().unwrap().clone();
+    assert!(heard.starts_with(b"ck:default:~") && !holds(&heard, b"canary"), "{}", heard.escape_ascii());
+}
