@@ -73,8 +73,8 @@ pub(crate) const KERNEL: Kernel = Kernel {
         Mutant {
             name: "who_comes_late_takes_what_lands",
             breaks: "nobody_gets_what_another_process_had_overwritten_when_he_asked",
-            from: "Waited::Landed(_) if late => Waited::Abandoned,",
-            to: "",
+            from: "let late = self.closing.load(Ordering::Acquire);",
+            to: "let late = false;",
         },
         Mutant {
             name: "nobody_knows_that_it_closes",
