@@ -266,6 +266,11 @@ impl BlockingCache {
         wait(self.cache.health())
     }
 
+    /// See [`Cache::flush`].
+    pub fn flush(&self, patience: std::time::Duration) -> Result<(), Error> {
+        wait(self.cache.flush(patience))
+    }
+
     /// See [`Cache::close`].
     pub fn close(&self) -> Result<(), Error> {
         wait(self.cache.close())

@@ -9,6 +9,7 @@ use cachekit_plugin::{Backend, HostServices};
 
 use crate::activity::ActivitySlot;
 use crate::background::{Background, DEFAULT_OWED};
+use crate::behind::{Pending, WriteBehind};
 use crate::cache::{Cache, Engine, Settings, Upkeep};
 use crate::clock::{Clock, SystemClock};
 use crate::codec::dictionary::Dictionaries;
@@ -103,6 +104,7 @@ pub struct CacheBuilder {
     listener: Option<Arc<dyn EventListener>>,
     hot_keys: usize,
     snapshot: Option<PathBuf>,
+    write_behind: Option<WriteBehind>,
 }
 
 impl Default for CacheBuilder {
@@ -131,6 +133,7 @@ impl Default for CacheBuilder {
             listener: None,
             hot_keys: 0,
             snapshot: None,
+            write_behind: None,
         }
     }
 }
@@ -391,6 +394,23 @@ impl CacheBuilder {
         self
     }
 
+    /// Sets return when L1 has the value, and the second tier gets it soon after, the newest of each key: for a store that is
+    /// slow, and values that can be lost. A process that dies loses what waits; [`Cache::flush`] and [`Cache::close`] write it.
+    /// What fails for good is counted (`writes_lost`), and no error even in a strict cache. `docs/write-behind.md` says what
+    /// holds. Loads, batches and touches go through.
+    #[must_use]
+    pub fn write_behind(mut self, config: WriteBehind) -> Self {
+        self.write_behind = Some(config);
+        self
+    }
+
+    /// Sets return when the second tier has the value: the default.
+    #[must_use]
+    pub fn without_write_behind(mut self) -> Self {
+        self.write_behind = None;
+        self
+    }
+
     /// The source of time, for tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -428,6 +448,7 @@ impl CacheBuilder {
         let dictionaries = Dictionaries::again(&self.codec.dictionaries, self.backend.is_none());
         let codec = Codec { dictionaries: Arc::new(dictionaries), ..self.codec };
         self.freshness.check()?;
+        self.write_behind.as_ref().map_or(Ok(()), WriteBehind::check).map_err(Error::WriteBehind)?;
         if let Some(locks) = &self.fill_locks {
             locks.check().map_err(Error::FillLocks)?;
         }
@@ -479,6 +500,7 @@ impl CacheBuilder {
             limits: tier.as_ref().map(|tier| *tier.limits()),
             shortened: Shortened::default(),
             background: Background::new(self.freshness.max_refreshes, DEFAULT_OWED),
+            pending: Arc::new(Pending::new(self.write_behind)),
             fresh: Fresh::new(self.freshness, self.random_seed),
             underway: Arc::default(),
             #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod adopt;
 mod batch;
+mod behind;
 mod data_loader;
 mod dictionaries;
 mod fill;
@@ -82,6 +83,11 @@ struct Handle(Arc<Near>);
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.background.abandon();
+        let lost = self.0.pending.abandon();
+        if lost > 0 {
+            self.0.counters.writes_lost.add_n(lost);
+            tracing::warn!(target: "cachekit", lost, "the last handle of a cache went before its writes behind had landed");
+        }
     }
 }
 
@@ -232,7 +238,9 @@ impl Cache {
         let times = self.times(&options)?;
         let stamp = self.stamp(&options.tags).await?;
         let stored = self.engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
-        self.write(&at, Entry { stored, times, typed: None, decodes: true }, None, None).await.map(|_| ())
+        let entry = Entry { stored, times, typed: None, decodes: true };
+        let Err(entry) = self.accept_behind(&at, entry, options.behind) else { return Ok(()) };
+        self.write(&at, entry, None, None).await.map(|_| ())
     }
 
     /// Stores bytes as they are. They are read back by [`Cache::get_bytes`].
@@ -244,7 +252,9 @@ impl Cache {
         let times = self.times(&options)?;
         let stamp = self.stamp(&options.tags).await?;
         let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0, &stamp), bytes)?;
-        self.write(&at, Entry { stored, times, typed: None, decodes: false }, None, None).await.map(|_| ())
+        let entry = Entry { stored, times, typed: None, decodes: false };
+        let Err(entry) = self.accept_behind(&at, entry, options.behind) else { return Ok(()) };
+        self.write(&at, entry, None, None).await.map(|_| ())
     }
 
     /// Removes `key`; `true` if the second tier (or, without one, L1) had it. Afterwards nothing that was read, loaded or
@@ -266,16 +276,19 @@ impl Cache {
         // L1 must not be surer than the store.
         let unsettled = Unsettled { engine, at };
         let _turn = self.count_failure(self.turn(at, deadline, Operation::Delete).await)?;
+        let accepted = engine.pending.mark();
         let deleted = match &engine.tier {
             Some(tier) => Some(self.count_failure(tier.delete(&at.wire, deadline).await)),
             None => None,
         };
+        // Off the list only now: until the store has lost it, and for good if it has not, a reader is to find nothing older.
+        let waited = !matches!(deleted, Some(Err(_))) && engine.pending.supersede(at.wire.as_bytes(), accepted);
         match deleted {
             Some(Err(_)) => drop(unsettled),
             _ => unsettled.settle(),
         }
         let was_in_l1 = engine.l1.remove(at.hash, at.wire.as_bytes());
-        Ok(deleted.transpose()?.unwrap_or(was_in_l1))
+        Ok(deleted.transpose()?.unwrap_or(was_in_l1) || waited)
     }
 
     /// Whether [`Cache::get_bytes`] or [`Cache::get`] would find an entry.
@@ -315,6 +328,7 @@ impl Cache {
             engine.counters.overtaken.add();
             return Ok(false);
         }
+        let accepted = engine.pending.mark();
         let unsettled = Unsettled { engine, at };
         engine.counters.sets.add();
         tracing::trace!(target: "cachekit", key = ?at.wire, bytes = entry.stored.len(), "set");
@@ -341,6 +355,7 @@ impl Cache {
                 if answer.is_err() {
                     unsettled.doubt();
                 }
+                engine.pending.supersede(at.wire.as_bytes(), accepted);
                 // Nothing to keep if a newer write waits for its turn, or somebody else's was told: theirs is what L1 is to
                 // end with.
                 let settled = unsettled.settle_as(mine);

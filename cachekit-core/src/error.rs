@@ -97,6 +97,17 @@ pub enum Error {
         /// Answers that it gave.
         got: usize,
     },
+    /// Not everything that was to be written behind is in the store.
+    #[error("of the writes behind {waiting} still wait and {lost} were given up")]
+    WritesBehind {
+        /// Values that still wait.
+        waiting: u64,
+        /// Values that were given up while this was waited for.
+        lost: u64,
+    },
+    /// A write-behind that could not work.
+    #[error("write_behind cannot work: {0}")]
+    WriteBehind(&'static str),
     /// The cache was closed.
     #[error("the cache is closed")]
     Closed,

@@ -7,6 +7,7 @@
 
 mod activity;
 mod background;
+pub mod behind;
 pub mod blocking;
 pub mod builder;
 pub mod cache;

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use cachekit_plugin::{CacheActivity, Limits};
 
 use crate::background::Background;
+use crate::behind::Pending;
 use crate::cache::Settings;
 use crate::clock::Clock;
 use crate::coherence::DOUBT;
@@ -34,6 +35,8 @@ pub(crate) struct Near {
     pub(crate) shortened: Shortened,
     /// What runs without a caller.
     pub(crate) background: Background,
+    /// What was accepted and is not in the store yet.
+    pub(crate) pending: Arc<Pending>,
     /// What age means.
     pub(crate) fresh: Fresh,
     /// Which keys are being refreshed.

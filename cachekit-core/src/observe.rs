@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 use tracing::{Instrument, Span};
 
+use crate::behind::BehindStats;
 use crate::codec::Refusal;
 use crate::guard::stack::GuardCounts;
 use crate::l1::L1Stats;
@@ -59,6 +60,9 @@ macro_rules! counters {
             /// Entries that each previous master key has opened, newest key first: when a number stops growing, its key can
             /// go. Counted per keyring, which several caches may share; empty without previous keys.
             pub opened_by_previous_key: Vec<u64>,
+            /// What waits to be written to the second tier, unless nothing is written behind.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub behind: Option<BehindStats>,
             /// The in-process tier, unless it is off.
             pub l1: Option<L1Stats>,
         }
@@ -88,6 +92,7 @@ macro_rules! counters {
                     refused: refused.map(|(class, n)| (*class, n.get())).filter(|(_, n)| *n > 0).collect(),
                     fronts,
                     opened_by_previous_key,
+                    behind: None,
                     l1,
                 }
             }
@@ -108,6 +113,14 @@ counters! {
     sets,
     /// Values written to the first tier alone, because the second failed; lost, if there is no first.
     sets_l1_only,
+    /// Values that were accepted to be written to the second tier later; they count as sets as well.
+    writes_behind,
+    /// Values that went through, because as much waited as may.
+    writes_behind_through,
+    /// Values whose life ended while they waited to be written.
+    writes_expired,
+    /// Values that were accepted and given up: the second tier never got them, or nobody knows.
+    writes_lost,
     /// Deletions.
     deletes,
     /// Tags that were invalidated here.

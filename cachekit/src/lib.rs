@@ -28,6 +28,7 @@ mod sources;
 pub mod testing;
 
 pub use backends::{backend, built_in};
+pub use cachekit_core::behind::{BehindStats, WriteBehind};
 pub use cachekit_core::cache::{
     CacheHealth, DataLoader, DataLoaderConfig, Found, FromDocument, Interop, KeyPage, LoadOptions, SetOptions,
     TagError, ToDocument, Value,

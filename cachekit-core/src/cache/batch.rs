@@ -31,14 +31,16 @@ impl Cache {
         let tickets: Vec<_> = missing.iter().map(|&i| self.ticket(&places[i])).collect();
         let wires: Vec<&WireKey> = missing.iter().map(|&i| &places[i].wire).collect();
         let deadline = self.deadline();
+        let accepted: Vec<Option<Bytes>> = wires.iter().map(|wire| engine.pending.find(wire.as_bytes())).collect();
         let (answers, own) = match self.count_failure(self.ask_with_epoch(tier, &wires, deadline).await) {
             Ok(answers) => answers,
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(values),
         };
         let mut opened = Vec::with_capacity(missing.len());
-        for ((&i, ticket), answer) in missing.iter().zip(tickets).zip(answers) {
-            let stored = match self.count_failure(answer) {
+        for (((&i, ticket), answer), accepted) in missing.iter().zip(tickets).zip(answers).zip(accepted) {
+            // What waits to be written is newer than what the store has.
+            let stored = match accepted.map_or_else(|| self.count_failure(answer), |accepted| Ok(Some(accepted))) {
                 Ok(stored) => stored,
                 Err(error) if engine.settings.strict => return Err(error.into()),
                 Err(_) => continue,
@@ -95,6 +97,7 @@ impl Cache {
         // Until the outcome is known, every way out of here makes L1 forget these keys.
         let unsettled: Vec<Unsettled<'_>> = entries.iter().map(|(at, _)| Unsettled { engine, at }).collect();
         let turns = self.count_failure(turns);
+        let accepted = engine.pending.mark();
         engine.counters.sets.add_n(entries.len() as u64);
         let (landed, written): (bool, Vec<Option<BackendError>>) = match (&engine.tier, turns) {
             (Some(tier), Ok(_turns)) => {
@@ -121,6 +124,12 @@ impl Cache {
         for (at, unsettled) in unsettled.iter().enumerate() {
             if !landed || written.get(at).is_some_and(Option::is_some) {
                 unsettled.doubt();
+            }
+        }
+        for (place, (at, _)) in entries.iter().enumerate() {
+            let failed = written.get(place).is_some_and(Option::is_some);
+            if !(failed && engine.settings.strict) {
+                engine.pending.supersede(at.wire.as_bytes(), accepted);
             }
         }
         let settled = engine.writes.settle_many(entries.iter().zip(mine).map(|((at, _), mine)| (at.hash, mine)));
@@ -164,6 +173,8 @@ impl Cache {
         let unsettled: Vec<Unsettled<'_>> = places.iter().map(|at| Unsettled { engine, at }).collect();
         let turns = within(deadline, Operation::DeleteMany, async { Ok(turns.await) }).await;
         let _turns = self.count_failure(turns)?;
+        let accepted = engine.pending.mark();
+        let mut waited = vec![false; places.len()];
         let wires: Vec<&WireKey> = places.iter().map(|at| &at.wire).collect();
         let answers = match &engine.tier {
             Some(tier) => Some(self.count_failure(tier.delete_many(&wires, deadline).await)),
@@ -173,16 +184,19 @@ impl Cache {
             match &answers {
                 Some(Err(_)) => drop(unsettled),
                 Some(Ok(answers)) if answers.get(at).is_some_and(Result::is_err) => drop(unsettled),
-                _ => unsettled.settle(),
+                _ => {
+                    waited[at] = engine.pending.supersede(unsettled.at.wire.as_bytes(), accepted);
+                    unsettled.settle();
+                }
             }
         }
         let in_l1 = places.iter().filter(|at| engine.l1.remove(at.hash, at.wire.as_bytes())).count() as u64;
         let Some(answers) = answers else { return Ok(in_l1) };
         let mut deleted = 0;
         let mut first_failure = None;
-        for answer in answers? {
+        for (answer, waited) in answers?.into_iter().zip(waited) {
             match self.count_failure(answer) {
-                Ok(yes) => deleted += u64::from(yes),
+                Ok(yes) => deleted += u64::from(yes || waited),
                 Err(error) => first_failure = first_failure.or(Some(error)),
             }
         }

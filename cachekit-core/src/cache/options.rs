@@ -25,6 +25,8 @@ pub struct SetOptions {
     /// `None`: the cache's default; zero: no such window.
     pub(crate) stale: Option<Duration>,
     pub(crate) stale_if_error: Option<Duration>,
+    /// `None`: as the cache was built.
+    pub(crate) behind: Option<bool>,
 }
 
 impl SetOptions {
@@ -54,6 +56,14 @@ impl SetOptions {
     #[must_use]
     pub const fn with_stale_if_error(mut self, window: Duration) -> Self {
         self.stale_if_error = Some(window);
+        self
+    }
+
+    /// Whether this value may be written behind, where the cache [does so](crate::CacheBuilder::write_behind): `false` for one
+    /// that has to be in the second tier when the call returns. `true` changes nothing where the cache does not.
+    #[must_use]
+    pub const fn with_write_behind(mut self, behind: bool) -> Self {
+        self.behind = Some(behind);
         self
     }
 

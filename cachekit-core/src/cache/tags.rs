@@ -311,6 +311,9 @@ impl Cache {
         at: &At,
         deadline: Deadline,
     ) -> Result<(Option<Bytes>, Own), BackendError> {
+        if let Some(accepted) = self.near.pending.find(at.wire.as_bytes()) {
+            return Ok((Some(accepted), None));
+        }
         if !self.wants_own() {
             return Ok((tier.get(&at.wire, deadline).await?, None));
         }

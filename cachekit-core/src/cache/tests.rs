@@ -1,5 +1,6 @@
 //! The engine on the reference store, with every second of the clock in the test's hands.
 
+mod behind;
 mod coherence;
 mod dictionaries;
 mod failures;

@@ -149,7 +149,7 @@ impl Cache {
         let at = self.at(key.as_ref())?;
         let Some(tier) = &self.engine.tier else { return Ok(None) };
         let deadline = self.deadline();
-        let stored = match self.count_failure(tier.get(&at.wire, deadline).await) {
+        let stored = match self.count_failure(self.ask(tier, &at, deadline).await.map(|(stored, _)| stored)) {
             Ok(Some(stored)) => stored,
             Err(error) if self.engine.settings.strict => return Err(error.into()),
             Ok(None) | Err(_) => return Ok(None),
@@ -179,6 +179,7 @@ impl Cache {
         let deadline = self.deadline();
         let renew = |old: Times| renewed(old, new);
         let Some(tier) = &engine.tier else { return self.touch_l1(&at, &renew).await };
+        self.flush_key(&at, deadline).await?;
         self.overtake(&at);
         let unsettled = Unsettled { engine, at: &at };
         let _turn = self.count_failure(self.turn(&at, deadline, Operation::Touch).await)?;
@@ -262,6 +263,8 @@ impl Cache {
         }
         engine.writes.new_epoch(self.slot);
         engine.flights.detach_all();
+        // Before the barrier: nothing that is held is begun after it.
+        let held = engine.pending.hold(self.namespace.prefix());
         within(self.deadline(), Operation::Clear, async {
             engine.writes.barrier(self.slot).await;
             Ok(())
@@ -275,6 +278,13 @@ impl Cache {
             None => Ok(0),
         };
         clearing.has_landed = cleared.is_ok();
+        match cleared {
+            Ok(_) => held.cleared(),
+            Err(_) => {
+                drop(held);
+                self.write_soon();
+            }
+        }
         cleared
     }
 
@@ -363,7 +373,8 @@ impl Cache {
         let guards = tier.map_or_else(Default::default, Tier::guard_counts);
         let fronts = tier.map(Tier::front_stats).unwrap_or_default();
         let keyring = self.engine.encryption.as_ref().map(|encryption| encryption.keyring.previous_key_hits());
-        self.engine.counters.read(guards, fronts, keyring.unwrap_or_default(), l1)
+        let stats = self.engine.counters.read(guards, fronts, keyring.unwrap_or_default(), l1);
+        Stats { behind: self.engine.pending.stats(), ..stats }
     }
 
     /// Asks the second tier for a sign of life.
@@ -381,7 +392,8 @@ impl Cache {
     /// dropped; writes that are still owed to the store are waited for, until the deadline of an operation.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the store could not end in order; it is closed all the same.
+    /// [`Error::Backend`] if the store could not end in order, [`Error::WritesBehind`] if it did not get everything that was
+    /// accepted; it is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
         let engine = &*self.engine;
         if let Some(path) = &engine.settings.snapshot
@@ -395,12 +407,17 @@ impl Cache {
             return Ok(());
         }
         // Before the store ends: what is owed to it is written first.
+        let written = self.close_behind(self.deadline()).await;
         engine.background.close(self.deadline()).await;
         engine.coherence.end();
         engine.flights.detach_all();
         engine.l1.clear();
         match &engine.tier {
-            Some(tier) => Ok(tier.close(self.deadline()).await?),
+            // A value that was lost is the worse news.
+            Some(tier) => {
+                let ended = tier.close(self.deadline()).await;
+                written.and(ended.map_err(Error::from))
+            }
             None => Ok(()),
         }
     }

@@ -57,6 +57,8 @@ struct Fields {
     #[serde(default)]
     freshness: super::freshness::Fields,
     #[serde(default)]
+    write_behind: super::behind::Fields,
+    #[serde(default)]
     compression: CompressionFields,
     #[serde(default)]
     encryption: Encryption,
@@ -140,7 +142,7 @@ struct Plugins {
 /// Bytes, as a number or with a unit.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Size {
+pub(super) enum Size {
     Bytes(u64),
     Text(String),
 }
@@ -191,6 +193,7 @@ impl File {
         self.take(&fields.l1.coherence, &mut config.l1_coherence, "l1.coherence", |coherence| Ok(*coherence))?;
         self.invalidation(config)?;
         self.fields.freshness.apply(self, config)?;
+        self.fields.write_behind.apply(self, config)?;
         self.take(&fields.l1.hot_keys, &mut config.l1_hot_keys, "l1.hot_keys", |keys| match *keys {
             keys @ 0..=10_000 => Ok(keys),
             keys => Err(format!("{keys} keys are too many to list; at most 10000")),
@@ -477,7 +480,7 @@ fn size(size: &Size) -> Result<u64, String> {
     }
 }
 
-fn at_least_one(value: &Size) -> Result<u64, String> {
+pub(super) fn at_least_one(value: &Size) -> Result<u64, String> {
     match size(value)? {
         0 => Err("must be at least 1 byte".into()),
         bytes => Ok(bytes),

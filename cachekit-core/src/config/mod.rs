@@ -5,6 +5,7 @@
 //!
 //! Nothing here reads the environment by itself: whoever resolves a configuration passes in what there is.
 
+mod behind;
 mod dictionary;
 mod env;
 mod error;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use cachekit_plugin::{Backend, HostServices};
 use serde_json::{Map, Value as Json};
 
+pub use behind::WriteBehindSettings;
 pub use dictionary::DictionaryFile;
 pub use env::{Environment, Warning};
 pub use error::ConfigError;
@@ -207,6 +209,8 @@ pub struct Config {
     pub epoch_ttl: Setting<Duration>,
     /// What is done about age.
     pub freshness: FreshnessSettings,
+    /// Whether sets return before the second tier has their values.
+    pub write_behind: WriteBehindSettings,
     /// How many of the keys that are asked for most can be named; 0: none.
     pub l1_hot_keys: Setting<usize>,
     /// Where L1 is kept between two processes.
@@ -272,6 +276,7 @@ impl Default for Config {
             namespace_epochs: Setting::default_to(NamespaceEpochs::default()),
             epoch_ttl: Setting::default_to(builder::DEFAULT_EPOCH_TTL),
             freshness: FreshnessSettings::default(),
+            write_behind: WriteBehindSettings::default(),
             l1_hot_keys: Setting::default_to(0),
             l1_snapshot: Setting::default_to(None),
             tier: Setting::default_to(None),
@@ -447,6 +452,7 @@ impl Config {
         if let Some(file) = &self.dictionary.value {
             builder = builder.dictionary(Arc::clone(&file.dictionary));
         }
+        builder = self.write_behind.apply_to(builder);
         if let Some(path) = &self.l1_snapshot.value {
             builder = builder.warm_start(path);
         }

@@ -100,6 +100,7 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
         settings.into_iter().map(|(name, shown)| (name.to_owned(), shown)).collect();
     settings.extend(config.show_guards());
     config.freshness.show(&mut settings);
+    config.write_behind.show(&mut settings);
     for (number, front) in (1..).zip(&config.fronts) {
         let of_copies = [
             ("", shown(&front.choice, choice)),

@@ -181,6 +181,30 @@ fn settings_of_freshness_out_of_range_are_refused_with_the_range() {
 }
 
 #[test]
+fn writes_behind_are_off_until_the_file_says_otherwise_and_their_bounds_are_checked() {
+    assert!(!Config::default().write_behind.enabled.value);
+    let toml = "[write_behind]\nenabled = true\nmax_bytes = \"1MiB\"\nmax_entries = 7\nattempts = 0\npause = \"1ms\"\n";
+    let config = from_toml(toml).unwrap();
+    let behind = &config.write_behind;
+    assert!(behind.enabled.value);
+    assert_eq!((behind.max_bytes.value, behind.max_entries.value, behind.attempts.value), (1 << 20, 7, 0));
+    let shown = config.show();
+    assert_eq!(shown.keys().filter(|name| name.starts_with("write_behind.")).count(), 5);
+    assert_eq!(shown["write_behind.max_entries"].value, 7);
+    for (line, expected) in [
+        ("write_behind.max_bytes = 0", "at least 1 byte"),
+        ("write_behind.max_entries = 0", "write_behind.enabled = false"),
+        ("write_behind.attempts = 101", "0 to 100"),
+        ("write_behind.pause = \"0s\"", "at most 5s"),
+        ("write_behind.pause = \"6s\"", "at most 5s"),
+    ] {
+        let text = words(from_toml(&format!("{line}\n")));
+        assert!(text.contains("write_behind.") && text.contains(expected) && text.contains(":1"), "{text}");
+    }
+    assert!(words(from_toml("write_behind.max_byte = 1\n")).contains("max_byte"));
+}
+
+#[test]
 fn fill_locks_out_of_range_are_refused_with_the_range() {
     for (line, expected) in [
         ("fill_locks.hold = \"9ms\"", "10ms to 1h"),

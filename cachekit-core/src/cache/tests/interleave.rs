@@ -21,14 +21,14 @@ use crate::fresh::FreshnessConfig;
 
 /// Dice that several tasks throw.
 #[derive(Clone)]
-struct Dice(Arc<AtomicU64>);
+pub(super) struct Dice(Arc<AtomicU64>);
 
 impl Dice {
-    fn seeded(seed: u64) -> Self {
+    pub(super) fn seeded(seed: u64) -> Self {
         Self(Arc::new(AtomicU64::new(seed)))
     }
 
-    fn below(&self, n: u64) -> u64 {
+    pub(super) fn below(&self, n: u64) -> u64 {
         let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -36,7 +36,7 @@ impl Dice {
     }
 
     /// Lets others run, up to three times.
-    async fn pause(&self) {
+    pub(super) async fn pause(&self) {
         let mut left = self.below(4);
         std::future::poll_fn(|context| {
             if left == 0 {
@@ -51,9 +51,9 @@ impl Dice {
 }
 
 /// A store that takes its time.
-struct Slow {
-    inner: Memory,
-    dice: Dice,
+pub(super) struct Slow {
+    pub(super) inner: Memory,
+    pub(super) dice: Dice,
 }
 
 impl Backend for Slow {
