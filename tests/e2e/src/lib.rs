@@ -4,6 +4,7 @@
 //! Nothing is skipped when something is missing: a test then fails and says what it looked for.
 
 pub mod artifacts;
+pub mod canaries;
 pub mod harness;
 pub mod invalidation;
 pub mod stores;
