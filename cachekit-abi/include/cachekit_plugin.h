@@ -7,8 +7,8 @@
 // record in this crate ever grows or changes**: a change is a new id beside the old one. So a plugin built today loads
 // in every later host, and a later plugin runs in today's host with fewer powers.
 //
-// That promise begins when the ids lose their prefix `unstable.`, once backends over a network have passed through them.
-// Until then a host takes plugins of its own draft alone: `CK_ABI_MINOR` counts drafts.
+// The contract is frozen since 1.0: backends for files, Redis, Memcached and cachekit.io had passed through it before.
+// `layout.golden` beside this crate's tests holds every size, offset and signature.
 //
 // The C header `include/cachekit_plugin.h` is generated from this crate and compiled against its own layout in a test.
 // Rust authors never see these types: they depend on `cachekit-plugin`.
@@ -34,43 +34,43 @@
 #define CK_MAGIC UINT64_C(0x31544b4548434143)
 
 // Id of `CkBackendV1`: the one capability a plugin must have.
-#define CK_ID_BACKEND "unstable.cachekit.backend/1"
+#define CK_ID_BACKEND "cachekit.backend/1"
 
 // Id of `CkAsyncV1`.
-#define CK_ID_ASYNC "unstable.cachekit.async/1"
+#define CK_ID_ASYNC "cachekit.async/1"
 
 // Id of `CkBatchV1`.
-#define CK_ID_BATCH "unstable.cachekit.batch/1"
+#define CK_ID_BATCH "cachekit.batch/1"
 
 // Id of `CkTtlV1`.
-#define CK_ID_TTL "unstable.cachekit.ttl/1"
+#define CK_ID_TTL "cachekit.ttl/1"
 
 // Id of `CkLockV1`.
-#define CK_ID_LOCK "unstable.cachekit.lock/1"
+#define CK_ID_LOCK "cachekit.lock/1"
 
 // Id of `CkCasV1`.
-#define CK_ID_CAS "unstable.cachekit.cas/1"
+#define CK_ID_CAS "cachekit.cas/1"
 
 // Id of `CkScanV1`.
-#define CK_ID_SCAN "unstable.cachekit.scan/1"
+#define CK_ID_SCAN "cachekit.scan/1"
 
 // Id of `CkClearV1`.
-#define CK_ID_CLEAR "unstable.cachekit.clear/1"
+#define CK_ID_CLEAR "cachekit.clear/1"
 
 // Id of `CkConfigSchemaV1`.
-#define CK_ID_CONFIG_SCHEMA "unstable.cachekit.config-schema/1"
+#define CK_ID_CONFIG_SCHEMA "cachekit.config-schema/1"
 
 // Id of `CkWatchV1`.
-#define CK_ID_WATCH "unstable.cachekit.watch/1"
+#define CK_ID_WATCH "cachekit.watch/1"
 
 // Id of `CkFreshnessV1`.
-#define CK_ID_FRESHNESS "unstable.cachekit.freshness/1"
+#define CK_ID_FRESHNESS "cachekit.freshness/1"
 
 // Id of `CkHostEventV1`, asked of the *host*.
-#define CK_ID_HOST_EVENT "unstable.cachekit.host.event/1"
+#define CK_ID_HOST_EVENT "cachekit.host.event/1"
 
 // Id of `CkHostActivityV1`, asked of the *host*.
-#define CK_ID_HOST_ACTIVITY "unstable.cachekit.host.activity/1"
+#define CK_ID_HOST_ACTIVITY "cachekit.host.activity/1"
 
 // The default name of the exported entry function. Rust plugins append their crate name, so that two of them can be
 // linked into one program; the identity note says which name a library uses.
@@ -295,8 +295,9 @@
 // Hosts accept exactly their own.
 #define CK_ABI_MAJOR 1
 
-// While ids are `unstable.`, also the number of the draft: hosts then accept exactly their own.
-#define CK_ABI_MINOR 1
+// Counts what was added since 1.0. It tells people what to expect; hosts accept every one, because a power that one side
+// does not know is asked for by its id and not found.
+#define CK_ABI_MINOR 0
 
 // Type of that note.
 #define CK_NOTE_TYPE 1

@@ -5,8 +5,8 @@
 //! record in this crate ever grows or changes**: a change is a new id beside the old one. So a plugin built today loads
 //! in every later host, and a later plugin runs in today's host with fewer powers.
 //!
-//! That promise begins when the ids lose their prefix `unstable.`, once backends over a network have passed through them.
-//! Until then a host takes plugins of its own draft alone: [`CK_ABI_MINOR`] counts drafts.
+//! The contract is frozen since 1.0: backends for files, Redis, Memcached and cachekit.io had passed through it before.
+//! `layout.golden` beside this crate's tests holds every size, offset and signature.
 //!
 //! The C header `include/cachekit_plugin.h` is generated from this crate and compiled against its own layout in a test.
 //! Rust authors never see these types: they depend on `cachekit-plugin`.

@@ -9,35 +9,36 @@ use crate::host::CkHostV1;
 pub const CK_MAGIC: u64 = u64::from_le_bytes(*b"CACHEKT1");
 /// Hosts accept exactly their own.
 pub const CK_ABI_MAJOR: u16 = 1;
-/// While ids are `unstable.`, also the number of the draft: hosts then accept exactly their own.
-pub const CK_ABI_MINOR: u16 = 1;
+/// Counts what was added since 1.0. It tells people what to expect; hosts accept every one, because a power that one side
+/// does not know is asked for by its id and not found.
+pub const CK_ABI_MINOR: u16 = 0;
 
 /// Id of [`CkBackendV1`](crate::CkBackendV1): the one capability a plugin must have.
-pub const CK_ID_BACKEND: &str = "unstable.cachekit.backend/1";
+pub const CK_ID_BACKEND: &str = "cachekit.backend/1";
 /// Id of [`CkAsyncV1`](crate::CkAsyncV1).
-pub const CK_ID_ASYNC: &str = "unstable.cachekit.async/1";
+pub const CK_ID_ASYNC: &str = "cachekit.async/1";
 /// Id of [`CkBatchV1`](crate::CkBatchV1).
-pub const CK_ID_BATCH: &str = "unstable.cachekit.batch/1";
+pub const CK_ID_BATCH: &str = "cachekit.batch/1";
 /// Id of [`CkTtlV1`](crate::CkTtlV1).
-pub const CK_ID_TTL: &str = "unstable.cachekit.ttl/1";
+pub const CK_ID_TTL: &str = "cachekit.ttl/1";
 /// Id of [`CkLockV1`](crate::CkLockV1).
-pub const CK_ID_LOCK: &str = "unstable.cachekit.lock/1";
+pub const CK_ID_LOCK: &str = "cachekit.lock/1";
 /// Id of [`CkCasV1`](crate::CkCasV1).
-pub const CK_ID_CAS: &str = "unstable.cachekit.cas/1";
+pub const CK_ID_CAS: &str = "cachekit.cas/1";
 /// Id of [`CkScanV1`](crate::CkScanV1).
-pub const CK_ID_SCAN: &str = "unstable.cachekit.scan/1";
+pub const CK_ID_SCAN: &str = "cachekit.scan/1";
 /// Id of [`CkClearV1`](crate::CkClearV1).
-pub const CK_ID_CLEAR: &str = "unstable.cachekit.clear/1";
+pub const CK_ID_CLEAR: &str = "cachekit.clear/1";
 /// Id of [`CkConfigSchemaV1`](crate::CkConfigSchemaV1).
-pub const CK_ID_CONFIG_SCHEMA: &str = "unstable.cachekit.config-schema/1";
+pub const CK_ID_CONFIG_SCHEMA: &str = "cachekit.config-schema/1";
 /// Id of [`CkWatchV1`](crate::CkWatchV1).
-pub const CK_ID_WATCH: &str = "unstable.cachekit.watch/1";
+pub const CK_ID_WATCH: &str = "cachekit.watch/1";
 /// Id of [`CkFreshnessV1`](crate::CkFreshnessV1).
-pub const CK_ID_FRESHNESS: &str = "unstable.cachekit.freshness/1";
+pub const CK_ID_FRESHNESS: &str = "cachekit.freshness/1";
 /// Id of [`CkHostEventV1`](crate::CkHostEventV1), asked of the *host*.
-pub const CK_ID_HOST_EVENT: &str = "unstable.cachekit.host.event/1";
+pub const CK_ID_HOST_EVENT: &str = "cachekit.host.event/1";
 /// Id of [`CkHostActivityV1`](crate::CkHostActivityV1), asked of the *host*.
-pub const CK_ID_HOST_ACTIVITY: &str = "unstable.cachekit.host.activity/1";
+pub const CK_ID_HOST_ACTIVITY: &str = "cachekit.host.activity/1";
 
 /// Asked of a *plugin*: a table of abi_stable layouts, for hosts and plugins built with exactly that abi_stable.
 pub const CK_ID_REFLECT: &str = "cachekit.reflect.abi_stable/0.11.3";

@@ -273,7 +273,7 @@ fn the_note_macro_leaves_one_note_that_survives_optimisation_and_strip() {
         CK_PLUGIN_NOTE(\"acme.store\", \"1.2.3\");\n\
         CK_EXPORT const CkPluginV1 *cachekit_plugin_v1(void);\n\
         CK_EXPORT const CkPluginV1 *cachekit_plugin_v1(void) { return NULL; }\n";
-    let json = "{\"id\":\"acme.store\",\"version\":\"1.2.3\",\"abi\":\"1.1\",\"panic\":\"unwind\",\
+    let json = "{\"id\":\"acme.store\",\"version\":\"1.2.3\",\"abi\":\"1.0\",\"panic\":\"unwind\",\
         \"entry\":\"cachekit_plugin_v1\"}";
     let variants: [(&str, &str, &[&str]); 3] = [
         ("cc", "note.c", &["-std=c11"]),

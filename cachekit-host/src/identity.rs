@@ -61,13 +61,7 @@ impl Identity {
                     self.abi
                 ));
             }
-            // As long as ids are `unstable.`, the minor version counts drafts that do not understand each other.
-            Some((_, theirs)) if theirs != minor => {
-                return refuse(format!(
-                    "it was built for draft {} of the ABI, this host speaks {major}.{minor}",
-                    self.abi
-                ));
-            }
+            // A minor version only adds ids: an older plugin lacks some, a newer one is not asked for those it has beyond.
             Some(_) => {}
         }
         match self.panic.as_str() {
@@ -89,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_identity_is_read_with_its_padding() {
-        let note = br#"{"id":"a.b","version":"1.0.0","abi":"1.1","panic":"unwind","entry":"e_x"}   "#;
+        let note = br#"{"id":"a.b","version":"1.0.0","abi":"1.0","panic":"unwind","entry":"e_x"}   "#;
         assert_eq!(Identity::parse(note).unwrap().id, "a.b");
     }
 
@@ -99,9 +93,9 @@ mod tests {
             &b""[..],
             b"{}",
             b"\xff\xfe",
-            br#"{"id":"","version":"1","abi":"1.1","panic":"unwind","entry":"e"}"#,
-            br#"{"id":"a b","version":"1","abi":"1.1","panic":"unwind","entry":"e"}"#,
-            br#"{"id":"a\u001b[31m","version":"1","abi":"1.1","panic":"unwind","entry":"e"}"#,
+            br#"{"id":"","version":"1","abi":"1.0","panic":"unwind","entry":"e"}"#,
+            br#"{"id":"a b","version":"1","abi":"1.0","panic":"unwind","entry":"e"}"#,
+            br#"{"id":"a\u001b[31m","version":"1","abi":"1.0","panic":"unwind","entry":"e"}"#,
         ] {
             assert!(Identity::parse(note).is_err(), "{}", String::from_utf8_lossy(note));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use cachekit_abi::{CK_ABI_MAJOR, CK_ABI_MINOR, CK_MAGIC, CkEntryV1, CkPluginV1};
+use cachekit_abi::{CK_ABI_MAJOR, CK_MAGIC, CkEntryV1, CkPluginV1};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
 use crate::error::LoadError;
@@ -103,18 +103,15 @@ fn check_root(root: *const CkPluginV1) -> Result<CkPluginV1, String> {
     }
     // The first 16 bytes have meant the same since the first plugin; nothing beyond them is read before they fit.
     // SAFETY: the entry function returns a static root of at least these 16 bytes.
-    let (magic, major, minor, size) = unsafe {
+    let (magic, major, size) = unsafe {
         let root = &raw const *root;
-        ((*root).magic, (*root).abi_major, (*root).abi_minor, (*root).struct_size)
+        ((*root).magic, (*root).abi_major, (*root).struct_size)
     };
     if magic != CK_MAGIC {
         return Err(format!("its root begins with {magic:#018x} instead of the magic {CK_MAGIC:#018x}"));
     }
     if major != CK_ABI_MAJOR {
         return Err(format!("its root speaks ABI major {major}, this host {CK_ABI_MAJOR}"));
-    }
-    if minor != CK_ABI_MINOR {
-        return Err(format!("its root speaks draft {major}.{minor}, this host {CK_ABI_MAJOR}.{CK_ABI_MINOR}"));
     }
     if (size as usize) < size_of::<CkPluginV1>() {
         return Err(format!("its root has {size} bytes, the contract {}", size_of::<CkPluginV1>()));

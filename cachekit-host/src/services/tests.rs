@@ -107,5 +107,5 @@ fn activity_is_read_whole_or_not_at_all() {
     assert_eq!(read(&busy, size - 8).0, CK_E_INTERNAL, "a record that is too small is not written to");
     let none = ServiceTable::new(HostServices::none(), "test");
     assert_eq!(read(&none, size), (CK_NO, 9, 9, 9, 9));
-    assert!(capability::<CkHostEventV1>(&none, "unstable.cachekit.host.unknown/1").is_none());
+    assert!(capability::<CkHostEventV1>(&none, "cachekit.host.unknown/1").is_none());
 }

@@ -1,7 +1,7 @@
 //! The identity of a library as an ELF note: readable without loading the library, kept by `strip` and by LTO.
 
 /// Version of the ABI as the note states it.
-pub const ABI: &str = "1.1";
+pub const ABI: &str = "1.0";
 
 /// Bytes of a note's description, padded as ELF wants it.
 pub const fn len(parts: &[&str]) -> usize {

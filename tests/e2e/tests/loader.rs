@@ -74,7 +74,6 @@ fn plugins_that_break_the_contract_are_refused_by_name() {
         ("NULL_ROOT", "contract", "returned no root"),
         ("WRONG_MAGIC", "contract", "magic"),
         ("WRONG_MAJOR", "contract", "major 2"),
-        ("WRONG_MINOR", "contract", "draft 1.2"),
         ("SMALL_STRUCT", "contract", "32 bytes"),
         ("ZERO_STRUCT", "contract", "0 bytes"),
         ("NULL_CREATE", "contract", "function of its root is NULL"),
