@@ -51,7 +51,7 @@ fn set(backend: &Arc<dyn Backend>, key: &[u8], value: &'static [u8]) -> Result<(
 #[test]
 fn the_right_plugin_is_taken() {
     let place = Place::new();
-    for variant in [None, Some("BIG_STRUCT"), Some("ASYNC_GOOD"), Some("ASYNC_WAKE_TWICE")] {
+    for variant in [None, Some("BIG_STRUCT"), Some("WRONG_MINOR"), Some("ASYNC_GOOD"), Some("ASYNC_WAKE_TWICE")] {
         let backend = open(&artifacts::bad_c(&place, variant)).unwrap();
         set(&backend, b"k", b"v").unwrap();
         assert_eq!(get(&backend, b"k").unwrap().as_deref(), Some(&b"v"[..]), "{variant:?}");
