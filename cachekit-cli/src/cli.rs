@@ -2,6 +2,7 @@
 
 pub(crate) mod dict;
 pub(crate) mod interop;
+pub(crate) mod scaffold;
 pub(crate) mod serve;
 pub(crate) mod transfer;
 
@@ -286,6 +287,8 @@ pub(crate) enum PluginCommand {
     },
     /// Run the conformance cases on a library, each in a process of its own.
     Test(TestArgs),
+    /// Begin a plugin: a project that builds, and passes `plugin test`, as it is.
+    New(scaffold::NewArgs),
     /// One case, for `plugin test`.
     #[command(hide = true)]
     Case(CaseArgs),

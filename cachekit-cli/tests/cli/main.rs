@@ -11,6 +11,7 @@ mod interop;
 mod memoize;
 mod plugins;
 mod program;
+mod scaffold;
 mod secure;
 mod serve;
 mod servers;

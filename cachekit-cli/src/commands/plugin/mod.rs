@@ -2,6 +2,7 @@
 
 mod case;
 mod list;
+mod new;
 mod test;
 mod verify;
 
@@ -15,6 +16,7 @@ pub(super) fn plugin(command: &PluginCommand, session: &Session) -> Result<Outco
         PluginCommand::Inspect { library } => list::inspect(library, session),
         PluginCommand::Verify { library, sha256 } => verify::verify(library, sha256.as_deref(), session),
         PluginCommand::Test(args) => test::test(args, session),
+        PluginCommand::New(args) => new::new(args, session),
         PluginCommand::Case(args) => case::case(args, session),
     }
 }
