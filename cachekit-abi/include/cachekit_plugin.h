@@ -8,7 +8,7 @@
 // in every later host, and a later plugin runs in today's host with fewer powers.
 //
 // The contract is frozen since 1.0: backends for files, Redis, Memcached and cachekit.io had passed through it before.
-// `layout.golden` beside this crate's tests holds every size, offset and signature.
+// `tests/frozen-1.0.txt` holds every size, offset, type and number, and a test names what moved.
 //
 // The C header `include/cachekit_plugin.h` is generated from this crate and compiled against its own layout in a test.
 // Rust authors never see these types: they depend on `cachekit-plugin`.
