@@ -60,6 +60,8 @@ fn types_of(source: &generator::Source) -> Facts {
             && text.matches('(').count() == text.matches(')').count()
         {
             let (name, text) = field.take().unwrap_or_default();
+            // However rustfmt breaks the lines.
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             types.insert(name, text.trim_end_matches(',').replace("( ", "(").replace(", )", ")"));
         }
     }
