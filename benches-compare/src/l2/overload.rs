@@ -117,7 +117,7 @@ pub(super) fn run(effort: Effort) -> Result<Report, Failure> {
         Row::beside(case, "answers/s", Figure::new("Cache", step.goodput), knee_figure(), goal)
     };
     report.rows.push(row("goodput at 1000 %", &flood, Some(Goal::RatioAtLeast(0.90))));
-    report.rows.push(row("goodput at 1000 %, without the bulkhead", &control, None));
+    report.rows.push(row("goodput at 1000 %, without bulkhead, breaker and retries", &control, None));
     report.rows.push(row("goodput at 50 % afterwards", &after, None));
     let alone = |case: &str, unit, value: f64, at_most| Row::alone(case, unit, Figure::new("Cache", value), at_most);
     report.rows.push(alone("share of calls sent away at 1000 %", "", flood.shed_share, None));
