@@ -222,7 +222,12 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         match kept {
             Ok(value) => {
                 function.counts.call(answer.ran);
-                Ru::join(value)
+                let Some(rest) = answer.rest.take().filter(Ru::is_none) else { return Ru::join(value) };
+                // The function has just said that there is nothing, and the cache took that for a failure.
+                match target {
+                    Ok((place, key)) => forget(function, strict, &place, &key, rest).await,
+                    Err(_) => rest,
+                }
             }
             Err(error) => {
                 if let Some(rest) = answer.rest.take().or_else(|| shared(&error, sharing)) {
@@ -230,9 +235,8 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
                     if way == Way::Refresh
                         && Ru::is_none(&rest)
                         && let Ok((place, key)) = &target
-                        && let Err(error) = place.delete(key).await
                     {
-                        return after_all(function, strict, error, rest);
+                        return forget(function, strict, place, key, rest).await;
                     }
                     return rest;
                 }
@@ -280,9 +284,21 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
             (answer.ran, answer.rest.take(), answer.value.take())
         };
         match kept {
-            Ok(value) => {
+            Ok(Some(value)) => {
                 function.counts.call(ran);
-                Ru::join(value)
+                let Some(rest) = rest.filter(Ru::is_none) else { return Ru::join(value) };
+                match target {
+                    Ok((place @ Place::Interop(_), key)) => forget(function, strict, &place, &key, rest).await,
+                    _ => rest,
+                }
+            }
+            Ok(None) => {
+                let rest = rest.or_else(Ru::none);
+                function.counts.call(ran || rest.is_none());
+                match rest {
+                    Some(rest) => rest,
+                    None => run().await,
+                }
             }
             Err(error) => {
                 if let Some(rest) = rest.or_else(|| shared(&error, sharing)) {
@@ -362,8 +378,9 @@ impl<S: Clone, R> Answer<S, R> {
             }
             Err(rest) => {
                 let copy = sharing.map(|sharing| sharing.pack(&rest));
+                let is_none = Ru::is_none(&rest);
                 self.rest = Some(rest);
-                Err(Rest::Returned(copy))
+                Err(if is_none { Rest::Nothing(copy) } else { Rest::Returned(copy) })
             }
         }
     }
@@ -373,7 +390,7 @@ impl<S: Clone, R> Answer<S, R> {
 fn shared<R>(error: &LoadError<Rest>, sharing: Option<Sharing<R>>) -> Option<R> {
     match error {
         LoadError::Loader(rest) => {
-            let Rest::Returned(packed) = &**rest;
+            let (Rest::Returned(packed) | Rest::Nothing(packed)) = &**rest;
             sharing?.unpack(&**packed.as_ref()?)
         }
         _ => None,
@@ -387,6 +404,20 @@ fn failure<T>(error: LoadError<Rest>, target: Result<T, CachedError>) -> Option<
         (Ok(_), LoadError::Cache(error)) => Some(error.into()),
         (Ok(_), LoadError::Timeout(after)) => Some(Error::LoadTimeout(after).into()),
         (Ok(_), _) => None,
+    }
+}
+
+/// Forgets what is kept of a function that has said that there is nothing.
+async fn forget<R>(
+    function: &Function,
+    strict: Option<fn(CachedError) -> R>,
+    place: &Place,
+    key: &Key,
+    returned: R,
+) -> R {
+    match place.delete(key).await {
+        Ok(_) => returned,
+        Err(error) => after_all(function, strict, error, returned),
     }
 }
 

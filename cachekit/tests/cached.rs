@@ -501,6 +501,45 @@ fn a_stale_answer_is_given_while_the_function_runs_in_the_background() {
 }
 
 #[test]
+fn what_a_function_does_not_find_any_more_is_not_given_any_more() {
+    let clock = Arc::new(ManualClock::new());
+    let hour = Duration::from_secs(3600);
+    for (stale, stale_if_error) in [(hour, Duration::ZERO), (Duration::ZERO, hour)] {
+        let builder = Cache::builder().clock(clock.clone()).stale(stale).stale_if_error(stale_if_error);
+        let cache = builder.build().unwrap();
+        #[cached(cache = cache, ttl = "10s", skip(cache, found))]
+        async fn borrows(cache: &Cache, found: &AtomicU32, key: &str) -> Option<u32> {
+            let _ = key;
+            Some(found.load(Ordering::SeqCst)).filter(|found| *found > 0)
+        }
+        #[cached(cache = cache, ttl = "10s", stale = "1h", skip(cache, found))]
+        async fn owns(cache: Cache, found: Arc<AtomicU32>, key: String) -> Result<Option<u32>, NotThere> {
+            let _ = key;
+            Ok(Some(found.load(Ordering::SeqCst)).filter(|found| *found > 0))
+        }
+        let found = Arc::new(AtomicU32::new(1));
+        let own = || owns(cache.clone(), Arc::clone(&found), "k".into());
+        run(async {
+            assert_eq!(borrows(&cache, &found, "k").await, Some(1));
+            assert_eq!(own().await, Ok(Some(1)));
+            found.store(0, Ordering::SeqCst);
+            assert_eq!((borrows(&cache, &found, "k").await, own().await), (Some(1), Ok(Some(1))), "kept for its life");
+            clock.advance(Duration::from_secs(11));
+            assert_eq!(borrows(&cache, &found, "k").await, None, "it ran, and that is what it returned");
+            let mut asked = 0;
+            while own().await == Ok(Some(1)) {
+                asked += 1;
+                assert!(asked < 10_000, "what is not there any more is given until its windows end");
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((borrows(&cache, &found, "k").await, own().await), (None, Ok(None)));
+            found.store(2, Ordering::SeqCst);
+            assert_eq!((borrows(&cache, &found, "k").await, own().await), (Some(2), Ok(Some(2))));
+        });
+    }
+}
+
+#[test]
 fn answers_are_filed_under_tags() {
     let cache = Cache::builder().build().unwrap();
     #[cached(cache = cache, skip(cache, connection), tags("all", "shelf:{shelf}"))]

@@ -46,6 +46,8 @@ pub(super) enum Begun<V> {
 pub(super) struct Fill {
     standing: Option<Box<Standing>>,
     fence: Fence,
+    /// There is something to be loaded anew.
+    refreshes: bool,
 }
 
 enum Fence {
@@ -62,7 +64,22 @@ enum Fence {
 impl Fill {
     /// A load that nobody else is told of.
     pub(super) const fn open() -> Self {
-        Self { standing: None, fence: Fence::Open }
+        Self { standing: None, fence: Fence::Open, refreshes: false }
+    }
+
+    fn of(standing: Option<Box<Standing>>, fence: Fence) -> Self {
+        Self { standing, fence, refreshes: false }
+    }
+
+    /// A load of what is there already.
+    pub(super) fn refreshing(mut self) -> Self {
+        self.refreshes = true;
+        self
+    }
+
+    /// Whether something is known to stand where its value goes.
+    pub(super) const fn replaces(&self) -> bool {
+        self.refreshes || matches!(self.fence, Fence::Seen(_))
     }
 
     /// The load has come to its end, stored or not.
@@ -153,7 +170,7 @@ impl Cache {
             engine.counters.fills_by_others.add();
             return Ok(Begun::Found(value));
         }
-        Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Open }))
+        Ok(Begun::Load(Fill::of(Some(standing), Fence::Open)))
     }
 
     /// The second look, which is the fence as well. `stands`: something is expected to stand there.
@@ -183,7 +200,10 @@ impl Cache {
                         continue;
                     }
                     self.need_dictionary(tier, Some(&stored), self.deadline()).await;
-                    if let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
+                    // What waits to be written has replaced it, and was looked at before this load began.
+                    let waits = engine.pending.find(at.wire.as_bytes()).is_some();
+                    if !waits
+                        && let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
                         && (newer_than_ms == 0 || opened.meta().times.created_ms > newer_than_ms)
                         && let Some(value) = self.judge(opened.decode::<T>())?
                     {
@@ -195,7 +215,7 @@ impl Cache {
                         engine.counters.fills_by_others.add();
                         return Ok(Begun::Found(value));
                     }
-                    return Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Seen(version) }));
+                    return Ok(Begun::Load(Fill::of(Some(standing), Fence::Seen(version))));
                 }
             }
             let Some(mark) = self.mark(at) else { break };
@@ -203,12 +223,12 @@ impl Cache {
             standing.marked(mark.clone());
             let life = Ttl::from_ms(MARK_LIFE.as_millis() as u64).unwrap_or(Ttl::Never);
             match self.count_failure(tier.set_if(&at.wire, mark.clone(), life, None, self.deadline()).await) {
-                Ok(true) => return Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Mark(mark) })),
+                Ok(true) => return Ok(Begun::Load(Fill::of(Some(standing), Fence::Mark(mark)))),
                 Ok(false) => standing.unmarked(),
                 Err(error) => return self.without_fence(standing, error),
             }
         }
-        Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Unknown }))
+        Ok(Begun::Load(Fill::of(Some(standing), Fence::Unknown)))
     }
 
     /// A fence over whatever stands there, or over a mark, for a load that is wanted in any case.
@@ -220,14 +240,14 @@ impl Cache {
         // Nothing is newer than this, so nothing is found instead of being loaded.
         match self.fence::<()>(tier, at, standing, true, u64::MAX).await {
             Ok(Begun::Load(fill)) => fill,
-            _ => Fill { standing: None, fence: Fence::Unknown },
+            _ => Fill::of(None, Fence::Unknown),
         }
     }
 
     fn without_fence<T>(&self, standing: Box<Standing>, error: BackendError) -> Result<Begun<T>, Error> {
         match error {
             error if self.engine.settings.strict => Err(error.into()),
-            _ => Ok(Begun::Load(Fill { standing: Some(standing), fence: Fence::Unknown })),
+            _ => Ok(Begun::Load(Fill::of(Some(standing), Fence::Unknown))),
         }
     }
 

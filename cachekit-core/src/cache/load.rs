@@ -409,7 +409,7 @@ impl Cache {
                 let typed = Some(Arc::clone(value) as Typed);
                 Some(stored.map(|stored| Entry { stored, times, typed, decodes: true }).map_err(Error::from))
             }
-            None => self.negative_entry(at, wanted, &stamp),
+            None => self.negative_entry(at, wanted, &stamp, &fill),
         };
         // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
         let kept = match entry {

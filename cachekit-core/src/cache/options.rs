@@ -103,7 +103,8 @@ pub struct LoadOptions {
     pub(crate) fill_locks: Option<Option<FillLocks>>,
     /// `None`: the cache's. `Some(None)`: none.
     pub(crate) soft_timeout: Option<Option<Duration>>,
-    pub(crate) negative_ttl: Option<Duration>,
+    /// `None`: the cache's. `Some(None)`: none.
+    pub(crate) negative_ttl: Option<Option<Duration>>,
     pub(crate) early_refresh: Option<f64>,
 }
 
@@ -168,7 +169,14 @@ impl LoadOptions {
     /// How long it is remembered that the loader found nothing.
     #[must_use]
     pub const fn with_negative_ttl(mut self, ttl: Duration) -> Self {
-        self.negative_ttl = Some(ttl);
+        self.negative_ttl = Some(Some(ttl));
+        self
+    }
+
+    /// That the loader found nothing is not remembered: it runs each time.
+    #[must_use]
+    pub const fn without_negative_ttl(mut self) -> Self {
+        self.negative_ttl = Some(None);
         self
     }
 
@@ -187,7 +195,7 @@ impl LoadOptions {
         for (setting, value) in [
             ("soft_timeout", self.soft_timeout.flatten()),
             ("hard_timeout", self.hard_timeout.flatten()),
-            ("negative_ttl", self.negative_ttl),
+            ("negative_ttl", self.negative_ttl.flatten()),
         ] {
             if value == zero {
                 return Err(Error::Freshness { setting, accepts: "more than zero; leave it out for none" });

@@ -105,7 +105,7 @@ impl Cache {
         }
         // Another process may have been quicker, or be at it.
         let fill = match self.second_look::<T>(at, wanted, newer_than_ms).await {
-            Ok(Begun::Load(fill)) => fill,
+            Ok(Begun::Load(fill)) => fill.refreshing(),
             Ok(Begun::Found(value)) => {
                 leader.land(Ok(Seen::fresh(Some(value)).landed()));
                 return true;
@@ -148,7 +148,7 @@ impl Cache {
         };
         let ticket = self.ticket(at);
         let fill = match self.second_look::<T>(at, wanted, seen.created_ms).await {
-            Ok(Begun::Load(fill)) => fill,
+            Ok(Begun::Load(fill)) => fill.refreshing(),
             Ok(Begun::Found(value)) => {
                 leader.land(Ok(Seen::fresh(Some(Arc::clone(&value))).landed()));
                 return Some(value);

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::fill::Fill;
 use super::tags::are_plausible;
 use super::{At, Cache, Entry, LoadOptions, Value};
-use crate::codec::{Envelope, Freshness, Meta, Opened, Refusal};
+use crate::codec::{Envelope, Freshness, Meta, Opened, Refusal, Times};
 use crate::error::Error;
 use crate::fresh::verdict::Verdict;
 use crate::l1::Hit;
+
+/// When an entry was over that only replaces another.
+const LONG_OVER_MS: u64 = 2;
 
 /// A value, or the knowledge that there is none.
 pub(super) type Answer<T> = Option<Arc<T>>;
@@ -164,16 +168,22 @@ impl Cache {
         Ok(opened.map(|opened| (stored, opened)))
     }
 
-    /// Whether `get`, which has no loader, takes an entry of this age.
+    /// Whether `get`, which has no loader, takes an entry of this age. Counts it if that is past its life.
     pub(super) fn get_takes(&self, meta: &Meta) -> bool {
+        let takes = self.get_finds(meta);
+        if takes && meta.times.freshness(self.near.clock.unix_ms()) == Freshness::Stale {
+            self.near.counters.stale_served.add();
+        }
+        takes
+    }
+
+    /// The same for who does not serve it.
+    pub(super) fn get_finds(&self, meta: &Meta) -> bool {
         let near = &*self.near;
         match meta.times.freshness(near.clock.unix_ms()) {
             _ if meta.is_nothing => false,
             Freshness::Fresh => true,
-            Freshness::Stale if near.fresh.config.get_serves_stale => {
-                near.counters.stale_served.add();
-                true
-            }
+            Freshness::Stale => near.fresh.config.get_serves_stale,
             _ => false,
         }
     }
@@ -203,16 +213,27 @@ impl Cache {
         Some((opened, Some(hit)))
     }
 
-    /// Keeps the knowledge that there is nothing, if that is asked for.
+    /// Whether a value of this key may be found somewhere.
+    fn stands(&self, at: &At, fill: &Fill) -> bool {
+        fill.replaces() || self.near.l1.holds(at.hash) || self.near.pending.find(at.wire.as_bytes()).is_some()
+    }
+
+    /// The entry that says that there is nothing, if that is to be remembered, or if something else stands there: what a loader
+    /// does not find any more must not be served instead of it, now or while the loader fails.
     pub(super) fn negative_entry(
         &self,
         at: &At,
         wanted: &Wanted,
         stamp: &super::Stamp<'_>,
+        fill: &Fill,
     ) -> Option<Result<Entry, Error>> {
-        let fresh = &self.near.fresh;
-        let ttl = wanted.options.negative_ttl.or(fresh.config.negative_ttl)?;
-        let times = fresh.negative_times(ttl, self.near.clock.unix_ms());
+        let near = &*self.near;
+        let times = match wanted.options.negative_ttl.unwrap_or(near.fresh.config.negative_ttl) {
+            Some(ttl) => near.fresh.negative_times(ttl, near.clock.unix_ms()),
+            // Over when it is written: all it does is to replace, as a load does that finds something, and to be fenced as that is.
+            None if self.stands(at, fill) => Times { expires_ms: LONG_OVER_MS, ..Times::default() },
+            None => return None,
+        };
         let mut entry = super::new_entry(at, times, 0, stamp);
         entry.meta.is_nothing = true;
         let stored = self.engine.codec.encode_bytes(&entry, b"");

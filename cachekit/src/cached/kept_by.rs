@@ -97,16 +97,26 @@ impl Place {
         options: LoadOptions,
         ttl: Option<Duration>,
         load: F,
-    ) -> Result<Arc<T>, LoadError<Rest>>
+    ) -> Result<Option<Arc<T>>, LoadError<Rest>>
     where
         T: Value,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<T, Rest>> + Send + 'static,
     {
         match (self, key) {
-            (Self::Own(cache), Key::Own(key)) => cache.try_get_or_load_with(key, options, load).await,
+            (Self::Own(cache), Key::Own(key)) => {
+                // That there is nothing is no failure: what was there before is not served any more.
+                let load = move || async move {
+                    match load().await {
+                        Ok(value) => Ok(Some(value)),
+                        Err(Rest::Nothing(_)) => Ok(None),
+                        Err(rest) => Err(rest),
+                    }
+                };
+                cache.try_get_or_load_option(key, options.without_negative_ttl(), load).await
+            }
             // Their entries know no stale window.
-            _ => self.load(key, options, ttl, Way::Load, load).await,
+            _ => self.load(key, options, ttl, Way::Load, load).await.map(Some),
         }
     }
 

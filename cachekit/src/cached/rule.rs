@@ -28,6 +28,11 @@ pub trait Rule<R> {
     fn is_none(_rest: &R) -> bool {
         false
     }
+
+    /// What says so.
+    fn none() -> Option<R> {
+        None
+    }
 }
 
 /// How the part that is kept is held by the caller.
@@ -97,6 +102,9 @@ impl<P, H: Held<P>> Rule<Option<P>> for IfSome<H> {
     fn is_none(_rest: &Option<P>) -> bool {
         true
     }
+    fn none() -> Option<Option<P>> {
+        Some(None)
+    }
 }
 
 /// `Ok`, and not `Err`.
@@ -131,6 +139,9 @@ impl<P, E, H: Held<P>> Rule<Result<Option<P>, E>> for IfOkSome<H> {
     fn is_none(rest: &Result<Option<P>, E>) -> bool {
         rest.is_ok()
     }
+    fn none() -> Option<Result<Option<P>, E>> {
+        Some(Ok(None))
+    }
 }
 
 /// What is not kept, on its way to those who waited for it.
@@ -138,6 +149,8 @@ impl<P, E, H: Held<P>> Rule<Result<Option<P>, E>> for IfOkSome<H> {
 pub enum Rest {
     /// A copy of what the function returned, if it can be copied.
     Returned(Option<Arc<dyn Any + Send + Sync>>),
+    /// The same, and it says that there is nothing.
+    Nothing(Option<Arc<dyn Any + Send + Sync>>),
 }
 
 /// Nothing of what it holds.
