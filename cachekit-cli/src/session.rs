@@ -86,7 +86,9 @@ pub(crate) fn open(mut config: Config) -> Result<Cache, Failure> {
     }
     let program = Source::Code("the program");
     config.strict.set(true, program.clone());
-    config.l1_enabled.set(false, program);
+    config.l1_enabled.set(false, program.clone());
+    // What this program writes has to be there when it says so, and the exit code tells whether it is.
+    config.write_behind.enabled.set(false, program);
     let builder = config.builder(&cachekit::built_in(), EngineServices::shared())?;
     Ok(builder.build()?)
 }

@@ -197,6 +197,7 @@ impl Pending {
                 // What is held was taken out of the queue.
                 if was_held && !waiting.taken {
                     state.due.push_back(key);
+                    state.compact();
                 }
             }
             None => {
@@ -306,6 +307,12 @@ impl Pending {
         self.lock().waiting.values().filter(|waiting| waiting.value.sequence <= until).count() as u64
     }
 
+    /// How many keys stand in the queue.
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.lock().due.len()
+    }
+
     pub(crate) fn stats(&self) -> Option<BehindStats> {
         self.config?;
         let state = self.lock();
@@ -343,7 +350,8 @@ impl Pending {
 }
 
 impl State {
-    /// Keys of what was deleted stay in the queue until it is their turn, and may be accepted again before.
+    /// Keys of what was deleted stay in the queue until it is their turn, and may be accepted again before; those of what a
+    /// clearing held and gave back may stand there twice.
     fn compact(&mut self) {
         if self.due.len() > 2 * self.waiting.len() + 64 {
             let due = self.waiting.iter().filter(|(_, waiting)| !waiting.taken && waiting.held == 0);
@@ -393,6 +401,7 @@ impl Drop for Held<'_> {
                 state.due.push_back(key);
             }
         }
+        state.compact();
         drop(state);
         self.pending.changed.notify_waiters();
     }
@@ -408,6 +417,7 @@ impl Drop for Job {
             waiting.taken = false;
             if waiting.held == 0 {
                 state.due.push_back(key.into());
+                state.compact();
             }
         }
         drop(state);

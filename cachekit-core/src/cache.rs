@@ -104,6 +104,8 @@ pub(crate) struct Engine {
     pub(crate) dictionaries: Upkeep,
     /// What the codec encrypts with, for handles that seal in another format.
     pub(crate) encryption: Option<Encryption>,
+    /// Whether the cache has come to its end. Held by who ends it.
+    pub(crate) ended: tokio::sync::Mutex<bool>,
 }
 
 impl Deref for Engine {
@@ -239,7 +241,7 @@ impl Cache {
         let stamp = self.stamp(&options.tags).await?;
         let stored = self.engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
         let entry = Entry { stored, times, typed: None, decodes: true };
-        let Err(entry) = self.accept_behind(&at, entry, options.behind) else { return Ok(()) };
+        let Err(entry) = self.accept_behind(&at, entry, options.behind, &stamp) else { return Ok(()) };
         self.write(&at, entry, None, None).await.map(|_| ())
     }
 
@@ -253,7 +255,7 @@ impl Cache {
         let stamp = self.stamp(&options.tags).await?;
         let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0, &stamp), bytes)?;
         let entry = Entry { stored, times, typed: None, decodes: false };
-        let Err(entry) = self.accept_behind(&at, entry, options.behind) else { return Ok(()) };
+        let Err(entry) = self.accept_behind(&at, entry, options.behind, &stamp) else { return Ok(()) };
         self.write(&at, entry, None, None).await.map(|_| ())
     }
 

@@ -29,21 +29,31 @@ impl Cache {
             return Ok(values);
         }
         let tickets: Vec<_> = missing.iter().map(|&i| self.ticket(&places[i])).collect();
-        let wires: Vec<&WireKey> = missing.iter().map(|&i| &places[i].wire).collect();
         let deadline = self.deadline();
-        let accepted: Vec<Option<Bytes>> = wires.iter().map(|wire| engine.pending.find(wire.as_bytes())).collect();
-        let (answers, own) = match self.count_failure(self.ask_with_epoch(tier, &wires, deadline).await) {
-            Ok(answers) => answers,
-            Err(error) if engine.settings.strict => return Err(error.into()),
-            Err(_) => return Ok(values),
+        // What waits to be written is newer than what the store has, and is there also while that is not.
+        let waiting: Vec<Option<Bytes>> =
+            missing.iter().map(|&i| engine.pending.find(places[i].wire.as_bytes())).collect();
+        let asked = missing.iter().zip(&waiting).filter(|(_, waiting)| waiting.is_none());
+        let wires: Vec<&WireKey> = asked.map(|(&i, _)| &places[i].wire).collect();
+        let answers = match wires.is_empty() {
+            true => Ok((Vec::new(), None)),
+            false => self.count_failure(self.ask_with_epoch(tier, &wires, deadline).await),
         };
+        let (answers, own) = match answers {
+            Ok((answers, own)) => (Some(answers), own),
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => (None, None),
+        };
+        let mut answers = answers.into_iter().flatten();
         let mut opened = Vec::with_capacity(missing.len());
-        for (((&i, ticket), answer), accepted) in missing.iter().zip(tickets).zip(answers).zip(accepted) {
-            // What waits to be written is newer than what the store has.
-            let stored = match accepted.map_or_else(|| self.count_failure(answer), |accepted| Ok(Some(accepted))) {
-                Ok(stored) => stored,
-                Err(error) if engine.settings.strict => return Err(error.into()),
-                Err(_) => continue,
+        for ((&i, ticket), waiting) in missing.iter().zip(tickets).zip(waiting) {
+            let stored = match waiting {
+                Some(waiting) => Some(waiting),
+                None => match answers.next().map(|answer| self.count_failure(answer)) {
+                    Some(Ok(stored)) => stored,
+                    Some(Err(error)) if engine.settings.strict => return Err(error.into()),
+                    Some(Err(_)) | None => continue,
+                },
             };
             self.need_dictionary(tier, stored.as_ref(), deadline).await;
             if let Some((stored, entry)) = self.open_stored(&places[i], stored)? {

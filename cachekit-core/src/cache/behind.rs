@@ -14,22 +14,53 @@ use std::time::Duration;
 
 use cachekit_plugin::{BackendError, Deadline, Operation};
 
+use super::tags::Stamp;
 use super::{At, Cache, Entry};
 use crate::background::Errand;
 use crate::behind::{Accepted, Job};
 use crate::codec::Freshness;
 use crate::error::Error;
 use crate::guard::deadline::within;
+use crate::tier::Tier;
+
+/// A write behind on its way. One that fails, or that nobody waits for any more, may land yet.
+struct Underway<'a> {
+    cache: &'a Cache,
+    at: &'a At,
+}
+
+impl Underway<'_> {
+    fn has_landed(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        let near = &*self.cache.near;
+        near.doubt(self.at.hash);
+        if let Some(siblings) = &self.cache.engine.siblings {
+            siblings.doubt(near, self.at.wire.as_bytes());
+        }
+    }
+}
 
 impl Cache {
     /// Takes a value to write it later; gives it back if it must go through now.
-    pub(super) fn accept_behind(&self, at: &At, entry: Entry, wanted: Option<bool>) -> Result<(), Entry> {
+    pub(super) fn accept_behind(
+        &self,
+        at: &At,
+        entry: Entry,
+        wanted: Option<bool>,
+        stamp: &Stamp<'_>,
+    ) -> Result<(), Entry> {
         let (engine, near) = (&*self.engine, &*self.near);
         let Some(tier) = engine.tier.as_ref().filter(|_| near.pending.config.is_some() && wanted != Some(false)) else {
             return Err(entry);
         };
-        // What the store never takes is an error of the caller, who is told when it goes through.
-        if entry.stored.len() as u64 > tier.limits().max_value {
+        // What the store never takes is an error of the caller, who is told when it goes through. With an epoch that the
+        // store does not know it would be written later to be a miss for everybody.
+        if entry.stored.len() as u64 > tier.limits().max_value || stamp.is_invented {
             return Err(entry);
         }
         let mine = self.ticket(at).with_vouched(false);
@@ -69,10 +100,6 @@ impl Cache {
         let Some(config) = near.pending.config else { return };
         let (Some(value), outcome) = self.write_once(&job).await else { return };
         let Err(error) = outcome else { return };
-        near.doubt(job.at.hash);
-        if let Some(siblings) = &self.engine.siblings {
-            siblings.doubt(near, job.at.wire.as_bytes());
-        }
         // Something newer is tried at once.
         let Some(failures) = near.pending.failed(&value) else { return };
         if failures > config.attempts {
@@ -97,23 +124,33 @@ impl Cache {
             Err(error) => return (near.pending.current(wire), Err(error)),
         };
         let Some(value) = near.pending.current(wire) else { return (None, Ok(())) };
-        let now_ms = near.clock.unix_ms();
-        if value.times.freshness(now_ms) == Freshness::Expired {
-            if near.pending.done(&value) {
-                near.counters.writes_expired.add();
-            }
-            return (None, Ok(()));
-        }
-        self.offer_dictionary(tier, deadline).await;
-        let written = tier.set(&at.wire, value.stored.clone(), value.times.ttl(now_ms), deadline).await;
-        let written = self.count_failure(written);
-        if written.is_ok() {
-            near.pending.done(&value);
-            if let Some(siblings) = &engine.siblings {
-                siblings.changed(near, wire);
-            }
-        }
+        let written = self.write_waiting(tier, &value, deadline).await;
         (Some(value), written)
+    }
+
+    /// Writes what waits for a key, whose turn the caller has.
+    async fn write_waiting(&self, tier: &Tier, value: &Accepted, deadline: Deadline) -> Result<(), BackendError> {
+        let (near, wire) = (&*self.near, &value.at.wire);
+        let now_ms = near.clock.unix_ms();
+        let has_ended = value.times.freshness(now_ms) == Freshness::Expired;
+        let underway = Underway { cache: self, at: &value.at };
+        let written = match has_ended {
+            // There is nothing to write, but what the store has is older, and was replaced.
+            true => tier.delete(wire, deadline).await.map(|_| ()),
+            false => {
+                self.offer_dictionary(tier, deadline).await;
+                tier.set(wire, value.stored.clone(), value.times.ttl(now_ms), deadline).await
+            }
+        };
+        self.count_failure(written)?;
+        underway.has_landed();
+        if near.pending.done(value) && has_ended {
+            near.counters.writes_expired.add();
+        }
+        if let Some(siblings) = &self.engine.siblings {
+            siblings.changed(near, wire.as_bytes());
+        }
+        Ok(())
     }
 
     /// A value that was accepted is given up.
@@ -184,11 +221,7 @@ impl Cache {
         let Some(tier) = &self.engine.tier else { return Ok(()) };
         let _turn = self.count_failure(self.turn(at, deadline, Operation::Set).await)?;
         let Some(value) = near.pending.current(at.wire.as_bytes()) else { return Ok(()) };
-        self.offer_dictionary(tier, deadline).await;
-        let ttl = value.times.ttl(near.clock.unix_ms());
-        self.count_failure(tier.set(&at.wire, value.stored.clone(), ttl, deadline).await)?;
-        near.pending.done(&value);
-        Ok(())
+        self.write_waiting(tier, &value, deadline).await
     }
 
     /// The end: what waits is written until the deadline, and the rest given up.

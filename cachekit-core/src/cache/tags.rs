@@ -40,6 +40,16 @@ const ATTEMPTS: u32 = 4;
 pub(super) struct Stamp<'a> {
     pub(super) namespace_epoch: u64,
     pub(super) tags: Vec<Tag<'a>>,
+    /// The store could not say what one of them is: what carries it is for this process alone.
+    pub(super) is_invented: bool,
+}
+
+/// An epoch as L1 has it.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    number: Number,
+    /// The store did not say so: it was away.
+    is_invented: bool,
 }
 
 /// An invalidation under way. However it ends, loads that began before it are not joined any more.
@@ -102,7 +112,10 @@ impl Cache {
         tags.check()?;
         let names: Vec<Option<&[u8]>> = in_use.then_some(None).into_iter().chain(tags.iter().map(Some)).collect();
         let places: Vec<At> = names.iter().map(|name| self.epoch_at(*name)).collect();
-        let mut numbers: Vec<Option<Number>> = places.iter().map(|at| self.kept_epoch(at)).collect();
+        let kept: Vec<Option<Kept>> = places.iter().map(|at| self.kept(at)).collect();
+        let known = |kept: &Option<Kept>| kept.filter(|kept| !kept.is_invented).map(|kept| kept.number);
+        let mut numbers: Vec<Option<Number>> = kept.iter().map(known).collect();
+        let mut stamp = Stamp::default();
         let missing: Vec<usize> = (0..places.len()).filter(|&at| numbers[at].is_none()).collect();
         if !missing.is_empty() {
             let asked: Vec<&At> = missing.iter().map(|&at| &places[at]).collect();
@@ -113,14 +126,16 @@ impl Cache {
                 Err(_) => vec![None; missing.len()],
             };
             for (&at, answer) in missing.iter().zip(answers) {
-                numbers[at] = Some(match answer {
-                    Some(Some(number)) => number,
-                    Some(None) => self.create(&places[at]).await?,
+                let Kept { number, is_invented } = match answer {
+                    Some(Some(number)) => Kept { number, is_invented: false },
+                    // Not another one, if there is one for this process alone: what carries that is in force from now on.
+                    Some(None) => self.create(&places[at], kept[at].map(|kept| kept.number)).await?,
                     None => self.invent(&places[at])?,
-                });
+                };
+                numbers[at] = Some(number);
+                stamp.is_invented |= is_invented;
             }
         }
-        let mut stamp = Stamp::default();
         for (name, number) in names.into_iter().zip(numbers) {
             let epoch = number.map_or(0, |number| number.0);
             match name {
@@ -132,21 +147,22 @@ impl Cache {
     }
 
     /// Gives something that has no epoch in the store its first, or takes that which another gave it meanwhile.
-    async fn create(&self, at: &At) -> Result<Number, Error> {
+    async fn create(&self, at: &At, mut first: Option<Number>) -> Result<Kept, Error> {
+        let known = |number| Ok(Kept { number, is_invented: false });
         for _ in 0..ATTEMPTS {
-            let number = fresh()?;
+            let number = first.take().map_or_else(fresh, Ok)?;
             match self.publish(at, number, true).await {
-                Ok(true) => return Ok(number),
+                Ok(true) => return known(number),
                 Ok(false) => {}
                 Err(error) if self.near.settings.strict => return Err(error),
                 Err(_) => return self.invent(at),
             }
-            if let Some(number) = self.kept_epoch(at) {
-                return Ok(number);
+            if let Some(kept) = self.kept(at).filter(|kept| !kept.is_invented) {
+                return Ok(kept);
             }
             match self.ask_epochs(&[at]).await {
                 Ok(answers) => match answers.first() {
-                    Some(Some(number)) => return Ok(*number),
+                    Some(Some(number)) => return known(*number),
                     _ => continue,
                 },
                 Err(error) if self.near.settings.strict => return Err(error),
@@ -157,14 +173,15 @@ impl Cache {
     }
 
     /// An epoch that the store does not have, for what will be in L1 alone.
-    fn invent(&self, at: &At) -> Result<Number, Error> {
-        if let Some(number) = self.kept_epoch(at) {
-            return Ok(number);
+    fn invent(&self, at: &At) -> Result<Kept, Error> {
+        if let Some(kept) = self.kept(at) {
+            return Ok(kept);
         }
         let number = fresh()?;
         let ticket = self.ticket(at).with_vouched(false);
-        self.keep_epoch(at, number, ticket, number.stored(&self.engine.codec, &at.wire)?);
-        Ok(number)
+        // No stored bytes: by that it is told from one that the store has.
+        self.keep_epoch(at, number, ticket, Bytes::new());
+        Ok(Kept { number, is_invented: true })
     }
 
     /// Puts an epoch into the store and into L1. With `if_none` not over another: `false`, then there is one.
@@ -177,7 +194,7 @@ impl Cache {
         // After a failure, or if the caller goes away, L1 forgets the epoch: it must not be surer than the store.
         let unsettled = Unsettled { engine, at };
         let _turn = self.count_failure(self.turn(at, deadline, Operation::Set).await)?;
-        if if_none && self.kept_epoch(at).is_some() {
+        if if_none && self.kept(at).is_some_and(|kept| !kept.is_invented) {
             unsettled.settle();
             return Ok(false);
         }
@@ -392,9 +409,13 @@ impl Cache {
 
     /// The epoch that L1 has of a tag, or of the namespace.
     fn kept_epoch(&self, at: &At) -> Option<Number> {
+        self.kept(at).map(|kept| kept.number)
+    }
+
+    fn kept(&self, at: &At) -> Option<Kept> {
         let near = &*self.near;
         let hit = near.l1.peek(at.hash, at.wire.as_bytes(), near.writes.epoch(self.slot))?;
-        hit.typed::<Number>().map(|number| *number)
+        hit.typed::<Number>().map(|number| Kept { number: *number, is_invented: hit.stored().is_empty() })
     }
 
     /// Where the epoch of a tag is, or that of the namespace.

@@ -96,6 +96,15 @@ impl Drop for Clearing<'_> {
     }
 }
 
+/// The end of a clearing that held back what waits to be written.
+struct WrittenSoon<'a>(&'a Cache);
+
+impl Drop for WrittenSoon<'_> {
+    fn drop(&mut self) {
+        self.0.write_soon();
+    }
+}
+
 impl Cache {
     /// The name of the namespace of this handle.
     pub fn namespace_name(&self) -> &str {
@@ -228,8 +237,12 @@ impl Cache {
         Err(BackendError::new(Kind::Transient, Operation::Touch, busy).into())
     }
 
-    /// As [`Self::retimed`], of an entry that was not invalidated meanwhile.
+    /// As [`Self::retimed`], of an entry that `get` would find: one that was not invalidated meanwhile, whose life is not over,
+    /// and that does not say that there is nothing.
     async fn retimed_in_force(&self, at: &At, stored: &Bytes, renew: Renew<'_>) -> Result<Option<Bytes>, Error> {
+        if Envelope::peek(stored).is_some_and(|meta| !self.get_finds(&meta)) {
+            return Ok(None);
+        }
         let Some(retimed) = self.retimed(at, stored, renew)? else { return Ok(None) };
         let opened = self.judge(self.engine.codec.open(&retimed, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
         let Some(opened) = opened else { return Ok(None) };
@@ -263,6 +276,8 @@ impl Cache {
         }
         engine.writes.new_epoch(self.slot);
         engine.flights.detach_all();
+        // Whoever wrote behind may have found that it must not, and gone: also if this ends before it began.
+        let _written_soon = WrittenSoon(self);
         // Before the barrier: nothing that is held is begun after it.
         let held = engine.pending.hold(self.namespace.prefix());
         within(self.deadline(), Operation::Clear, async {
@@ -278,12 +293,8 @@ impl Cache {
             None => Ok(0),
         };
         clearing.has_landed = cleared.is_ok();
-        match cleared {
-            Ok(_) => held.cleared(),
-            Err(_) => {
-                drop(held);
-                self.write_soon();
-            }
+        if cleared.is_ok() {
+            held.cleared();
         }
         cleared
     }
@@ -296,8 +307,11 @@ impl Cache {
     async fn clear_tier(&self, tier: &Tier) -> Result<u64, Error> {
         let cleared = match tier.clear(self.namespace.prefix(), self.deadline()).await {
             // A store that looks through everything it has may need longer than one operation is given, each time anew.
-            // Page by page each step has a deadline of its own.
-            Err(error) if error.kind() == Kind::Timeout && tier.enumerates() == Enumerates::Keys => None,
+            // Page by page each step has a deadline of its own. What only a front has is on none of the pages.
+            Err(error) if error.kind() == Kind::Timeout && tier.enumerates() == Enumerates::Keys => {
+                self.count_failure(tier.clear_fronts(self.namespace.prefix(), self.deadline()).await)?;
+                None
+            }
             answer => self.count_failure(answer)?,
         };
         if let Some(cleared) = cleared {
@@ -396,14 +410,20 @@ impl Cache {
     /// accepted; it is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
         let engine = &*self.engine;
+        // Without L1 there is nothing to begin with, and the file may be that of a cache that has one.
         if let Some(path) = &engine.settings.snapshot
+            && engine.settings.use_l1
             && !engine.closed.load(Ordering::Acquire)
             && let Err(error) = self.save_snapshot(path)
         {
             // The next process begins cold, which is no reason to stay open.
             tracing::warn!(error = %error, "the snapshot of the first tier was not written");
         }
-        if engine.closed.swap(true, Ordering::AcqRel) {
+        engine.closed.store(true, Ordering::Release);
+        // One ends it, and whoever comes meanwhile hears of it afterwards. What went away in the middle is done by the next.
+        let ended = within(self.deadline(), Operation::Close, async { Ok(engine.ended.lock().await) }).await;
+        let mut ended = ended?;
+        if *ended {
             return Ok(());
         }
         // Before the store ends: what is owed to it is written first.
@@ -412,14 +432,16 @@ impl Cache {
         engine.coherence.end();
         engine.flights.detach_all();
         engine.l1.clear();
-        match &engine.tier {
+        let closed = match &engine.tier {
             // A value that was lost is the worse news.
             Some(tier) => {
-                let ended = tier.close(self.deadline()).await;
-                written.and(ended.map_err(Error::from))
+                let closed = tier.close(self.deadline()).await;
+                written.and(closed.map_err(Error::from))
             }
             None => Ok(()),
-        }
+        };
+        *ended = true;
+        closed
     }
 
     /// Whether the second tier tells of changes by others right now, so that L1 keeps what is read from here on to its own end

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cachekit_plugin::{BackendError, Deadline, Kind, Operation, Ttl};
+use cachekit_plugin::{BackendError, Deadline, Kind, Operation, Ttl, fork};
 
 use super::deadline::{background, within};
 use crate::key::WireKey;
@@ -95,16 +95,27 @@ impl FillLocks {
 /// The keys whose fill lock is held in this process. Whoever meets one here would wait for itself, or for a flight of its own
 /// process that a write has overtaken.
 #[derive(Debug, Default)]
-pub(crate) struct Held(Mutex<HashSet<u64>>);
+pub(crate) struct Held(Mutex<(u32, HashSet<u64>)>);
 
 impl Held {
     pub(crate) fn contains(&self, hash: KeyHash) -> bool {
-        self.lock().contains(&hash.as_u64())
+        self.lock().1.contains(&hash.as_u64())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<u64>> {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().1.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u32, HashSet<u64>)> {
         // Nothing that can panic runs under it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = fork::generation();
+        if held.0 != process {
+            // What a parent process holds is not held here: else none of its keys would ever be locked in this one.
+            *held = (process, HashSet::new());
+        }
+        held
     }
 }
 
@@ -148,7 +159,7 @@ impl Standing {
         self.token = Some(token);
         let taken = self.tier.lock(&self.wire, &token, hold_ms, Deadline::after(self.allowance)).await?;
         if taken {
-            self.held.lock().insert(self.hash.as_u64());
+            self.held.lock().1.insert(self.hash.as_u64());
         } else {
             self.token = None;
         }
@@ -183,7 +194,7 @@ impl Standing {
 
     fn forget_token(&mut self) -> Option<Token> {
         let token = self.token.take()?;
-        self.held.lock().remove(&self.hash.as_u64());
+        self.held.lock().1.remove(&self.hash.as_u64());
         Some(token)
     }
 }
@@ -274,6 +285,16 @@ mod tests {
         let tokens: HashSet<_> = (0..1000).map(|_| token().unwrap()).collect();
         assert_eq!(tokens.len(), 1000);
         assert!(tokens.iter().flatten().all(|digit| digit.is_ascii_hexdigit() && !digit.is_ascii_uppercase()));
+    }
+
+    #[test]
+    fn what_the_parent_process_holds_is_not_held_in_the_child() {
+        let (held, hash) = (Held::default(), KeyHash::from_raw(7));
+        held.lock().1.insert(hash.as_u64());
+        assert!(held.contains(hash));
+        // As it looks after a fork: the set says another process than this one.
+        held.0.lock().unwrap().0 = fork::generation().wrapping_add(1);
+        assert!(!held.contains(hash));
     }
 
     #[test]

@@ -368,16 +368,22 @@ impl Tier {
     pub(crate) async fn clear(&self, prefix: &[u8], deadline: Deadline) -> Result<Option<u64>, BackendError> {
         let Some(clear) = self.backend.clear().filter(|_| self.limits.enumerates != Enumerates::Ids) else {
             // What only a front has is in no listing of the last tier.
-            if let Some(chain) = &self.chain {
-                // Boxed: the fronts are tiers as well, although no chains.
-                Box::pin(chain.clear_fronts(prefix, deadline)).await?;
-            }
+            self.clear_fronts(prefix, deadline).await?;
             return Ok(None);
         };
         let cx = Cx::new(deadline);
         match self.exchange(deadline, Operation::Clear, || clear.clear(prefix, &cx)).await {
             Err(error) if error.kind() == Kind::Unsupported => Ok(None),
             answer => answer.map(Some),
+        }
+    }
+
+    /// Removes all copies with a prefix, if the store is a chain.
+    pub(crate) async fn clear_fronts(&self, prefix: &[u8], deadline: Deadline) -> Result<(), BackendError> {
+        match &self.chain {
+            // Boxed: the fronts are tiers as well, although no chains.
+            Some(chain) => Box::pin(chain.clear_fronts(prefix, deadline)).await,
+            None => Ok(()),
         }
     }
 

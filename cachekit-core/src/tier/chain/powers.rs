@@ -54,7 +54,7 @@ impl Inner {
     async fn clear_fronts(&self, prefix: &[u8], deadline: Deadline) -> Result<(), BackendError> {
         let mut cleared = Ok(());
         for front in self.fronts.iter().rev() {
-            let clearing = Clearing { front: Some(front), inner: self };
+            let clearing = Clearing { fronts: std::slice::from_ref(front), inner: self };
             let answer = front.clear(prefix, &*self.clock, share(deadline)).await;
             clearing.done();
             cleared = cleared.and(answer);
@@ -63,21 +63,21 @@ impl Inner {
     }
 }
 
-/// Whoever goes away while a front is cleared leaves copies that must not be served.
+/// Whoever goes away while fronts are cleared, or are about to be, leaves copies that must not be served.
 struct Clearing<'a> {
-    front: Option<&'a super::Front>,
+    fronts: &'a [super::Front],
     inner: &'a Inner,
 }
 
 impl Clearing<'_> {
     fn done(mut self) {
-        self.front = None;
+        self.fronts = &[];
     }
 }
 
 impl Drop for Clearing<'_> {
     fn drop(&mut self) {
-        if let Some(front) = self.front {
+        for front in self.fronts {
             front.distrust.mark_all(&*self.inner.clock);
         }
     }
@@ -95,9 +95,11 @@ impl Clear for Chain {
             let clear = inner.last.backend().clear().ok_or_else(|| unsupported(Operation::Clear))?;
             inner.stripes.advance_all();
             let alone = within(cx.deadline, Operation::Clear, async { Ok(inner.stripes.alone().await) }).await?;
+            let clearing = Clearing { fronts: &inner.fronts, inner };
             // Past the breaker's back, so that a refusal by alphabet or power comes as the store says it.
             let cleared = within(cx.deadline, Operation::Clear, clear.clear(prefix, cx)).await;
             let copies = inner.clear_fronts(prefix, cx.deadline).await;
+            clearing.done();
             inner.stripes.advance_all();
             drop(alone);
             let cleared = cleared?;
