@@ -12,6 +12,7 @@ mod interop;
 mod load;
 mod load_many;
 mod outage;
+mod parts_meet;
 mod races;
 mod secure;
 mod snapshot;
