@@ -41,15 +41,41 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
-    /// Other bytes than the configuration pins.
-    #[error("plugin {path:?} has sha256 {found}, but the configuration pins {expected}; was it updated or swapped?")]
+    /// Other bytes than are pinned.
+    #[error("plugin {path:?} has sha256 {found}, but {by} pins {expected}; was it updated or swapped?")]
     Pin {
         /// The file.
         path: PathBuf,
-        /// From the configuration.
-        expected: String,
+        /// What pins it: the configuration, or a lock file with what it says of the plugin.
+        by: Box<str>,
+        /// What is pinned.
+        expected: Box<str>,
         /// Of the file.
-        found: String,
+        found: Box<str>,
+    },
+    /// Nothing speaks for these bytes, and something must.
+    #[error("plugin {path:?}: {reason}")]
+    Unpinned {
+        /// The file.
+        path: PathBuf,
+        /// What is missing, and how to supply it.
+        reason: String,
+    },
+    /// It is not signed as it must be.
+    #[error("plugin {path:?}: {reason}")]
+    Signature {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The lock file itself cannot be believed.
+    #[error("the lock file {path:?} is not usable: {reason}")]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// It does not say what it is, or is something this host does not take.
     #[error("plugin {path:?}: {reason}")]
@@ -105,6 +131,9 @@ impl LoadError {
             Self::Permissions { .. } => "permissions",
             Self::Structure { .. } => "structure",
             Self::Pin { .. } => "pin",
+            Self::Unpinned { .. } => "unpinned",
+            Self::Signature { .. } => "signature",
+            Self::Lock { .. } => "lock",
             Self::Identity { .. } => "identity",
             Self::Open { .. } => "open",
             Self::Contract { .. } => "contract",

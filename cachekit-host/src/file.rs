@@ -5,13 +5,14 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::LoadError;
+use crate::process::Process;
 
 /// No plugin is larger; a bound before the file is read into memory.
 const MAX_FILE_BYTES: u64 = 512 << 20;
@@ -52,9 +53,13 @@ impl PluginFile {
 
     /// Refuses a file that anybody but root or this user could have written, or could swap.
     pub fn check_permissions(&self) -> Result<(), LoadError> {
+        self.check_permissions_for(&Process::current())
+    }
+
+    /// The same for another process than this one.
+    pub fn check_permissions_for(&self, process: &Process) -> Result<(), LoadError> {
         let refuse = |reason: String| Err(LoadError::Permissions { path: self.path.clone(), reason });
-        let euid = rustix::process::geteuid().as_raw();
-        let trusted = |meta: &Metadata| meta.uid() == 0 || meta.uid() == euid;
+        let trusted = |meta: &Metadata| process.trusts(meta.uid());
         if self.meta.mode() & 0o6000 != 0 {
             return refuse("it has the setuid or setgid bit; a library needs none (chmod ug-s)".into());
         }
@@ -86,7 +91,18 @@ impl PluginFile {
                 ));
             }
         }
+        // The directories were looked at by name, after the file was opened. If the name still leads to the file, nobody
+        // but those just found trustworthy can have put it there.
+        let now = self.path.symlink_metadata().map_err(|source| LoadError::Read { path: self.path.clone(), source })?;
+        if (now.dev(), now.ino()) != self.identity() {
+            return refuse("another file took its name while it was checked; try again".into());
+        }
         Ok(())
+    }
+
+    /// Links are no matter: a second name elsewhere gives nobody the right to write. Of use to `plugin verify`.
+    pub fn owner_and_mode(&self) -> (u32, u32) {
+        (self.meta.uid(), self.meta.mode() & 0o7777)
     }
 
     /// The whole file.
@@ -118,84 +134,11 @@ impl PluginFile {
         (self.meta.dev(), self.meta.ino())
     }
 
-    /// A path to this very descriptor, for the dynamic loader.
-    pub(crate) fn descriptor_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    /// The descriptor that was checked.
+    pub(crate) fn into_file(self) -> File {
+        self.file
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    /// A directory that only its owner may write, whatever the umask.
-    fn dir() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        dir
-    }
-
-    fn file(dir: &Path, mode: u32) -> PathBuf {
-        let path = dir.canonicalize().unwrap().join("lib.so");
-        fs::write(&path, b"x").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path
-    }
-
-    fn verdict(path: &Path) -> Result<(), String> {
-        PluginFile::open(path).and_then(|file| file.check_permissions()).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_file_of_ones_own_is_taken() {
-        let dir = dir();
-        assert_eq!(verdict(&file(dir.path(), 0o755)), Ok(()));
-    }
-
-    #[test]
-    fn a_file_others_may_write_is_refused_with_the_remedy() {
-        for mode in [0o775, 0o757, 0o777] {
-            let dir = dir();
-            assert!(verdict(&file(dir.path(), mode)).unwrap_err().contains("chmod go-w"), "{mode:o}");
-        }
-    }
-
-    #[test]
-    fn a_setuid_library_is_refused() {
-        let dir = dir();
-        assert!(verdict(&file(dir.path(), 0o4755)).unwrap_err().contains("setuid"));
-    }
-
-    #[test]
-    fn a_directory_others_may_write_is_refused_even_if_sticky() {
-        for mode in [0o777, 0o1777] {
-            let dir = dir();
-            let path = file(dir.path(), 0o755);
-            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(verdict(&path).unwrap_err().contains("could swap it"), "{mode:o}");
-        }
-    }
-
-    #[test]
-    fn relative_dotted_linked_and_special_paths_are_refused() {
-        let dir = dir();
-        let path = file(dir.path(), 0o755);
-        let root = path.parent().unwrap();
-        symlink(&path, root.join("link.so")).unwrap();
-        fs::create_dir(root.join("dir.so")).unwrap();
-        for (wrong, word) in [
-            (PathBuf::from("lib.so"), "absolute"),
-            (root.join("../x.so"), "`..`"),
-            (root.join("link.so"), "symbolic link"),
-            (root.join("dir.so"), "regular file"),
-            (root.join("absent.so"), "cannot be read"),
-            (PathBuf::from("/dev/null"), "regular file"),
-        ] {
-            let error = verdict(&wrong).unwrap_err();
-            assert!(error.contains(word), "{wrong:?}: {error}");
-        }
-    }
-}
+mod tests;

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use cachekit_abi::{CK_ABI_MAJOR, CK_MAGIC, CkEntryV1, CkPluginV1};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
+use crate::digest::Sha256;
 use crate::error::LoadError;
-use crate::file::PluginFile;
 use crate::identity::Identity;
-use crate::policy::Sha256;
+use crate::image::{Image, Name};
 
 /// A library in this process. Never unloaded: a thread or a thread-local destructor of the plugin may outlive any
 /// instance, and code that is gone is no error that could be handled.
@@ -21,10 +21,10 @@ pub(crate) struct Library {
     pub(crate) lifecycle: Mutex<()>,
 }
 
-/// Libraries by device and inode, as the dynamic loader tells them apart, with the digest of what was loaded, and with what
+/// Libraries as the dynamic loader tells them apart, by device and inode (copies by what is in them), with the digest of what was loaded, and with what
 /// was found wrong with those that were refused once they were loaded: they stay loaded too, and loading them again would
 /// not make them better.
-type Loaded = HashMap<(u64, u64), (Sha256, String, Result<&'static Library, Refusal>)>;
+type Loaded = HashMap<Name, (Sha256, String, Result<&'static Library, Refusal>)>;
 
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
@@ -37,8 +37,8 @@ enum Refusal {
 
 impl Library {
     /// Loads a checked file, or finds it loaded.
-    pub(crate) fn load(file: PluginFile, sha256: Sha256, identity: &Identity) -> Result<&'static Self, LoadError> {
-        let (name, path) = (file.identity(), file.path().to_owned());
+    pub(crate) fn load(file: Image, sha256: Sha256, identity: &Identity) -> Result<&'static Self, LoadError> {
+        let (name, path) = (file.name(), file.path().to_owned());
         // Held while loading, so that one file is loaded once whatever the number of threads that ask for it.
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = loaded.get_or_insert_default();
@@ -75,7 +75,7 @@ impl Library {
     }
 }
 
-fn open(file: &PluginFile) -> Result<Handle, LoadError> {
+fn open(file: &Image) -> Result<Handle, LoadError> {
     // RTLD_NOW: a symbol that nobody has is reported here, not in the middle of a request. RTLD_LOCAL: two plugins
     // with functions of one name do not find each other's.
     // SAFETY: constructors of the library run here; that is what trusting a plugin means. Path, owner, structure,
@@ -84,7 +84,7 @@ fn open(file: &PluginFile) -> Result<Handle, LoadError> {
         .map_err(|error| LoadError::Open { path: file.path().to_owned(), reason: chain(&error, file) })
 }
 
-fn root(handle: &Handle, file: &PluginFile, entry: &str) -> Result<CkPluginV1, Refusal> {
+fn root(handle: &Handle, file: &Image, entry: &str) -> Result<CkPluginV1, Refusal> {
     // SAFETY: the symbol, if it exists, is the entry function that the contract describes.
     let found = unsafe { handle.get::<CkEntryV1>(entry.as_bytes()) }.map_err(|error| {
         Refusal::Entry(format!(
@@ -125,7 +125,7 @@ fn check_root(root: *const CkPluginV1) -> Result<CkPluginV1, String> {
 }
 
 /// Everything the loader said: its first line alone hides the reason.
-fn chain(error: &dyn std::error::Error, file: &PluginFile) -> String {
+fn chain(error: &dyn std::error::Error, file: &Image) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

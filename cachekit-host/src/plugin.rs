@@ -1,20 +1,22 @@
 //! From a path to a backend: the checks in their order, and what tools may learn without loading.
 
 use std::ffi::c_void;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use cachekit_abi::{CK_OK, CkError};
 use cachekit_plugin::{Backend, BackendError, HostServices, LogLevel, Operation, raw};
 use serde::Serialize;
 
-use crate::elf;
+use crate::admit::{self, Admitted, Check, Provenance};
+use crate::audit;
+use crate::digest::Sha256;
 use crate::error::LoadError;
 use crate::file::PluginFile;
 use crate::identity::Identity;
 use crate::instance::{Inner, Instance, limits_of};
 use crate::library::Library;
-use crate::policy::{Policy, Reflect, Sha256};
+use crate::policy::{Policy, Reflect};
 use crate::reflect::{self, Layouts};
 use crate::request::{InstancePtr, status};
 use crate::services::ServiceTable;
@@ -37,27 +39,10 @@ pub struct Inspection {
 
 /// Reads what a library says of itself. Runs nothing of it, and demands no permissions: it is for looking.
 pub fn inspect(path: &Path) -> Result<Inspection, LoadError> {
-    let file = PluginFile::open(path)?;
-    let bytes = file.read()?;
-    let elf = structure(&file, &bytes)?;
-    let identity = identity(&file, &elf, &Policy::default())?;
+    let bytes = PluginFile::open(path)?.read()?;
+    let elf = admit::structure(path, &bytes)?;
+    let identity = admit::identity(path, &elf, &Policy::default())?;
     Ok(Inspection { identity, arch: elf.arch, sha256: Sha256::of(&bytes).to_string(), exports: elf.exports })
-}
-
-fn structure(file: &PluginFile, bytes: &[u8]) -> Result<elf::Elf, LoadError> {
-    elf::parse(bytes).map_err(|reason| LoadError::Structure { path: file.path().to_owned(), reason })
-}
-
-fn identity(file: &PluginFile, elf: &elf::Elf, policy: &Policy) -> Result<Identity, LoadError> {
-    let refuse = |reason: String| LoadError::Identity { path: file.path().to_owned(), reason };
-    match (&elf.note, &policy.entry) {
-        (Some(note), _) => Identity::parse(note).map_err(refuse),
-        (None, Some(entry)) => Ok(Identity::nameless(entry)),
-        (None, None) => Err(refuse(
-            "it has no identity note, so it is no cachekit plugin (`export_backend!` and CK_PLUGIN_NOTE write one)"
-                .into(),
-        )),
-    }
 }
 
 /// How a plugin has a capability.
@@ -78,29 +63,33 @@ pub struct Plugin {
     library: &'static Library,
     policy: Policy,
     layouts_checked: bool,
-    sha256: Sha256,
-    path: PathBuf,
+    provenance: Provenance,
 }
 
 impl Plugin {
     /// Checks and loads the library at `path`. Loading the same file again gives the same library.
+    ///
+    /// Every attempt leaves one line in the log (`tracing`, target `cachekit::audit`): what was loaded and what spoke for it,
+    /// or why it was refused.
     pub fn open(path: &Path, policy: &Policy) -> Result<Self, LoadError> {
-        let file = PluginFile::open(path)?;
-        file.check_permissions()?;
-        let bytes = file.read()?;
-        let elf = structure(&file, &bytes)?;
-        let sha256 = Sha256::of(&bytes);
-        if let Some(expected) = policy.sha256.filter(|expected| *expected != sha256) {
-            return Err(LoadError::Pin {
-                path: path.to_owned(),
-                expected: expected.to_string(),
-                found: sha256.to_string(),
-            });
+        Self::open_telling(path, policy, &mut |_| {})
+    }
+
+    /// The same, telling of each check that was passed, in order. The error is the first that was not.
+    pub fn open_telling(path: &Path, policy: &Policy, passed: &mut dyn FnMut(Check)) -> Result<Self, LoadError> {
+        let opened = Self::checked(path, policy, passed);
+        match &opened {
+            Ok(plugin) => audit::loaded(plugin),
+            Err(error) => audit::refused(path, error),
         }
-        let identity = identity(&file, &elf, policy)?;
-        identity.check(&file, policy)?;
-        drop(bytes);
-        let library = Library::load(file, sha256, &identity)?;
+        opened
+    }
+
+    fn checked(path: &Path, policy: &Policy, passed: &mut dyn FnMut(Check)) -> Result<Self, LoadError> {
+        let Admitted { image, identity, provenance } = admit::admit(path, policy, passed)?;
+        let library = Library::load(image, provenance.sha256, &identity)?;
+        admit::tell(passed, "open", format_args!("loaded ({}), with every symbol it needs", provenance.load_mode));
+        admit::tell(passed, "contract", format_args!("{} gave a root of this host's kind", identity.entry));
         let layouts = reflect::check(library, path)?;
         if layouts == Layouts::Absent && policy.reflect == Reflect::Require {
             return Err(LoadError::Layout {
@@ -109,18 +98,23 @@ impl Plugin {
                 reason: "it brings no layouts to compare, and reflect = \"require\" demands them".into(),
             });
         }
-        Ok(Self {
-            library,
-            policy: policy.clone(),
-            layouts_checked: layouts != Layouts::Absent,
-            sha256,
-            path: path.to_owned(),
-        })
+        let layouts_checked = layouts != Layouts::Absent;
+        admit::tell(
+            passed,
+            "layout",
+            if layouts_checked { "the same as this host's" } else { "it brings none to compare" },
+        );
+        Ok(Self { library, policy: policy.clone(), layouts_checked, provenance })
     }
 
     /// What it says it is.
     pub fn identity(&self) -> &Identity {
         &self.library.identity
+    }
+
+    /// What speaks for its bytes.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// Whether its layouts were compared with this host's. Plugins in other languages than Rust have none.
@@ -196,38 +190,22 @@ impl Plugin {
             unsafe { (self.library.root.destroy)(inst) };
             self.broken(reason)
         })?;
-        self.audit(&services);
+        self.warn_of_absent_layouts(&services);
         let inner = Inner::new(self.library, ptr, tables, limits, table);
         Ok(Arc::new(Instance::new(inner, self.policy.prefer_blocking)))
     }
 
-    /// One line for whoever asks later what was loaded.
-    fn audit(&self, services: &HostServices) {
+    /// Plugins in C have the plain entry name and no layouts; a Rust plugin without them was built to hide them.
+    fn warn_of_absent_layouts(&self, services: &HostServices) {
         let identity = &self.library.identity;
-        let (path, sha256) = (self.path.to_string_lossy(), self.sha256.to_string());
-        let layouts = if self.layouts_checked { "same" } else { "absent" };
-        services.log(
-            LogLevel::Info,
-            "cachekit::plugin",
-            "plugin opened",
-            &[
-                ("id", &identity.id),
-                ("version", &identity.version),
-                ("abi", &identity.abi),
-                ("path", &path),
-                ("sha256", &sha256),
-                ("layouts", layouts),
-            ],
-        );
         if !self.layouts_checked && self.policy.reflect == Reflect::Warn && identity.entry != cachekit_abi::CK_ENTRY {
-            // Plugins in C have the plain entry name and no layouts; a Rust plugin without them was built to hide them.
             let text = "the plugin brings no layouts to compare with this host's";
             services.log(LogLevel::Warn, "cachekit::plugin", text, &[("id", &identity.id)]);
         }
     }
 
     fn broken(&self, reason: String) -> LoadError {
-        LoadError::Contract { path: self.path.clone(), reason }
+        LoadError::Contract { path: self.provenance.path.clone(), reason }
     }
 }
 

@@ -2,6 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+
+pub use crate::digest::Sha256;
+use crate::lock::LockFile;
+use crate::process::Process;
+use crate::signature::TrustedKey;
 
 /// What to demand of one plugin. The default is what a configuration without further words means.
 #[derive(Debug, Clone, Default)]
@@ -9,6 +15,16 @@ use std::str::FromStr;
 pub struct Policy {
     /// The file must have this digest.
     pub sha256: Option<Sha256>,
+    /// Who says so, for the audit line; `None`: the configuration.
+    pub sha256_origin: Option<String>,
+    /// Digests that files must have by the ids of their plugins.
+    pub lock: Option<Arc<LockFile>>,
+    /// What must speak for a file besides its owner.
+    pub require: Require,
+    /// Whose signatures count.
+    pub trusted_keys: Vec<TrustedKey>,
+    /// What the dynamic loader is given.
+    pub load_mode: LoadMode,
     /// What the absence of layout information means. A mismatch always refuses.
     pub reflect: Reflect,
     /// Take plugins built with `panic = "abort"`, whose first panic ends the process.
@@ -17,6 +33,8 @@ pub struct Policy {
     pub entry: Option<String>,
     /// Use the blocking tables even where the plugin has the asynchronous one: for tests of those tables.
     pub prefer_blocking: bool,
+    /// Whose process this is; `None`: asked of the system. For tests.
+    pub process: Option<Process>,
 }
 
 impl Policy {
@@ -24,6 +42,41 @@ impl Policy {
     #[must_use]
     pub fn with_sha256(mut self, sha256: Sha256) -> Self {
         self.sha256 = Some(sha256);
+        self
+    }
+
+    /// Says where the demanded digest was written down.
+    #[must_use]
+    pub fn with_sha256_origin(mut self, origin: impl Into<String>) -> Self {
+        self.sha256_origin = Some(origin.into());
+        self
+    }
+
+    /// Demands what a lock file says of the plugin's id.
+    #[must_use]
+    pub fn with_lock(mut self, lock: Arc<LockFile>) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    /// Demands that something speaks for the file.
+    #[must_use]
+    pub fn with_require(mut self, require: Require) -> Self {
+        self.require = require;
+        self
+    }
+
+    /// Names the keys whose signatures count. A signature beside a file is then looked at even where none is required.
+    #[must_use]
+    pub fn with_trusted_keys(mut self, keys: Vec<TrustedKey>) -> Self {
+        self.trusted_keys = keys;
+        self
+    }
+
+    /// Sets what the dynamic loader is given.
+    #[must_use]
+    pub fn with_load_mode(mut self, mode: LoadMode) -> Self {
+        self.load_mode = mode;
         self
     }
 
@@ -56,6 +109,55 @@ impl Policy {
     }
 }
 
+/// What must speak for a file, besides that nobody else can have written it. Both may be demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Require {
+    /// A digest: in the configuration or in a lock file.
+    pub hash: bool,
+    /// A signature by a trusted key.
+    pub signature: bool,
+}
+
+impl Require {
+    /// Nothing. A digest that is written down holds all the same.
+    pub const NONE: Self = Self { hash: false, signature: false };
+    /// A digest.
+    pub const HASH: Self = Self { hash: true, signature: false };
+    /// A signature.
+    pub const SIGNATURE: Self = Self { hash: false, signature: true };
+}
+
+/// What the dynamic loader is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadMode {
+    /// The file itself. Whoever may write it can change what runs, or end the process, by writing into it.
+    #[default]
+    Inode,
+    /// A copy in memory that nobody can write, made of the very bytes that were checked.
+    Copy,
+}
+
+impl FromStr for LoadMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "inode" => Ok(Self::Inode),
+            "copy" => Ok(Self::Copy),
+            other => Err(format!("{other:?} is none of inode, copy")),
+        }
+    }
+}
+
+impl fmt::Display for LoadMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inode => "inode",
+            Self::Copy => "copy",
+        })
+    }
+}
+
 /// What the absence of layout information means. Plugins in C have none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reflect {
@@ -77,63 +179,6 @@ impl FromStr for Reflect {
             "warn" => Ok(Self::Warn),
             "require" => Ok(Self::Require),
             other => Err(format!("{other:?} is none of off, warn, require")),
-        }
-    }
-}
-
-/// A SHA-256 digest, written as 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sha256(pub [u8; 32]);
-
-impl Sha256 {
-    /// The digest of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
-        use sha2::Digest;
-        Self(sha2::Sha256::digest(bytes).into())
-    }
-}
-
-impl fmt::Display for Sha256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Sha256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for Sha256 {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err("a sha256 is 64 hex digits, as `sha256sum` prints them".into());
-        }
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|error| error.to_string())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|error| error.to_string())?;
-        }
-        Ok(Self(digest))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_digest_reads_what_it_writes_and_nothing_else() {
-        let digest = Sha256::of(b"abc");
-        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(digest.to_string().parse(), Ok(digest));
-        assert_eq!(digest.to_string().to_uppercase().parse(), Ok(digest));
-        for wrong in ["", "ba", &"g".repeat(64), &"a".repeat(63), &"é".repeat(32)] {
-            assert!(wrong.parse::<Sha256>().is_err(), "{wrong}");
         }
     }
 }

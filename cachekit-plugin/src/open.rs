@@ -128,7 +128,7 @@ impl fmt::Debug for HostServices {
 /// host when the backend needs it. Plain text is refused, so that no secret stands in a file that is read for its
 /// structure; `Debug` shows the reference, never what it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, extend("x-secret" = true))]
 pub struct SecretRef {
     /// `env:NAME` or `file:/absolute/path`.
     #[schemars(rename = "$secret")]
