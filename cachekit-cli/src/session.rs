@@ -29,7 +29,7 @@ impl Session {
 
     /// The configuration, its store chosen. What is odd about it goes to stderr.
     pub(crate) fn config(&self) -> Result<Config, Failure> {
-        let environment = Environment::from_vars(std::env::vars_os());
+        let environment = Environment::of_process();
         let mut config = Config::resolve(&Sources {
             file: self.global.config.clone(),
             default_file: cachekit::user_config_file(),
@@ -61,7 +61,7 @@ impl Session {
         let config = Config::resolve(&Sources {
             file: self.global.config.clone(),
             default_file: cachekit::user_config_file(),
-            environment: Environment::from_vars(std::env::vars_os()),
+            environment: Environment::of_process(),
             backend: Some(url.to_owned()),
             ..Sources::default()
         })?;

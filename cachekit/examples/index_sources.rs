@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let config = Config::resolve(&Sources {
         file: Some(config.into()),
-        environment: Environment::from_vars(std::env::vars_os()),
+        environment: Environment::of_process(),
         ..Sources::default()
     })?;
     let store = config.open_tier(&cachekit::built_in(), EngineServices::shared())?;

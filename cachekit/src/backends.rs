@@ -32,7 +32,7 @@ pub fn built_in() -> Registry {
 pub fn backend(url: &str) -> Result<Arc<dyn Backend>, ConfigError> {
     let config = Config::resolve(&Sources {
         backend: Some(url.to_owned()),
-        environment: Environment::from_vars(std::env::vars_os()),
+        environment: Environment::of_process(),
         ..Sources::default()
     })?;
     let opened = config.open_tier(&built_in(), EngineServices::shared())?;

@@ -60,7 +60,7 @@ pub use sources::{
 pub use sources::{embedded, embedded_tier};
 
 #[cfg(feature = "dynamic-plugins")]
-pub use cachekit_core::tier::plugin::libraries;
+pub use cachekit_core::tier::plugin::{libraries, policy as plugin_policy, search_path as plugin_search_path};
 
 /// The README's examples, compiled.
 #[cfg(doctest)]

@@ -54,7 +54,7 @@ pub fn from_file(path: impl AsRef<Path>) -> Result<Cache, ConfigError> {
 
 /// Resolves with the environment of this process, and falls back to what the family falls back to.
 fn with_default_tier(mut sources: Sources) -> Result<Config, ConfigError> {
-    sources.environment = Environment::from_vars(std::env::vars_os());
+    sources.environment = Environment::of_process();
     let mut config = Config::resolve(&sources)?;
     if config.tier.value.is_none() && default_backend().is_none() {
         match fallback() {

@@ -40,7 +40,7 @@ fn redis_url(config: &cachekit::Config) -> Option<String> {
 fn show(config: &cachekit::Config, output: Output) -> Result<Outcome, Failure> {
     let settings = config.show();
     // What this process sees, by name alone: a variable that a shell has set and not exported is not among them.
-    let environment = Environment::from_vars(std::env::vars_os());
+    let environment = Environment::of_process();
     let seen = environment.names();
     if output.is_json() {
         let warnings: Vec<&str> = config.warnings.iter().map(|warning| &*warning.0).collect();

@@ -15,7 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::keys;
 use super::variables::{self, Sets, Variable};
-use super::{Config, ConfigError, Source, TierChoice, select};
+use super::{Config, ConfigError, Source, TierChoice, select, trust};
 use crate::codec::Compression;
 
 /// Names that are ours whatever stands behind them, beside the two that are not.
@@ -28,6 +28,8 @@ const WRONG_PREFIX: &str = "CACHE_";
 pub struct Environment {
     /// By their names in upper case.
     variables: BTreeMap<String, Given>,
+    /// Whether they are those of somebody with fewer rights than this process.
+    privileged: bool,
 }
 
 #[derive(Clone)]
@@ -72,7 +74,25 @@ impl Environment {
             }
             variables.insert(upper, Given { name, value });
         }
-        Self { variables }
+        Self { variables, privileged: false }
+    }
+
+    /// The environment of this process. If it has more rights than whoever started it (setuid and the like), nothing that it
+    /// names is loaded.
+    pub fn of_process() -> Self {
+        let environment = Self::from_vars(std::env::vars_os());
+        if crate::tier::plugin::is_privileged() { environment.of_a_stranger() } else { environment }
+    }
+
+    /// As that of somebody with fewer rights than this process: it names no library, no directory of libraries and no
+    /// configuration file.
+    #[must_use]
+    pub fn of_a_stranger(self) -> Self {
+        Self { privileged: true, ..self }
+    }
+
+    pub(super) fn is_privileged(&self) -> bool {
+        self.privileged
     }
 
     /// The names that are set, as the environment spells them: what this process sees, whatever a shell believes it has
@@ -91,6 +111,10 @@ impl Environment {
 
     pub(super) fn apply(&self, config: &mut Config, backend_in_code: bool) -> Result<(), ConfigError> {
         self.warn(config)?;
+        if self.privileged && self.has("CACHEKIT_CONFIG") {
+            let text = "CACHEKIT_CONFIG is not read: this process has more rights than whoever started it".into();
+            config.warnings.push(Warning(text));
+        }
         if let Some(seconds) = self.whole("CACHEKIT_DEFAULT_TTL")? {
             // As in the family's documents: 0 is no expiry.
             let ttl = (seconds > 0).then(|| Duration::from_secs(seconds));
@@ -102,6 +126,7 @@ impl Environment {
         }
         self.compression(config)?;
         self.encryption(config)?;
+        trust::apply(self, config)?;
         // A backend named in code is not questioned by what the environment would have chosen, however odd that is.
         if !backend_in_code {
             select::choose(self, config)?;

@@ -16,7 +16,7 @@ use super::fronts::FrontTier;
 use super::guards::Toggle;
 use super::keys;
 use super::{Config, ConfigError, EngineServices, LibraryChoice, Setting, Source, TierChoice, url};
-use super::{dictionary, fronts};
+use super::{dictionary, fronts, trust};
 use crate::builder::{EPOCH_TTL, NamespaceEpochs};
 use crate::codec::{Compression, DEFAULT_THRESHOLD, Serializer};
 use crate::guard::fill_lock::FillLocks;
@@ -65,7 +65,7 @@ struct Fields {
     #[serde(default)]
     tier: Vec<Spanned<Tier>>,
     #[serde(default)]
-    plugins: Plugins,
+    plugins: trust::Fields,
 }
 
 #[derive(Default, Deserialize)]
@@ -129,14 +129,6 @@ struct Tier {
     promote: Field<bool>,
     #[serde(default)]
     options: BTreeMap<String, Spanned<Json>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Plugins {
-    dirs: Field<Vec<PathBuf>>,
-    reflect: Field<String>,
-    allow_abort: Field<bool>,
 }
 
 /// Bytes, as a number or with a unit.
@@ -203,17 +195,7 @@ impl File {
         })?;
         self.compression(config)?;
         self.encryption(config)?;
-        self.take(&fields.plugins.dirs, &mut config.plugin_dirs, "plugins.dirs", |dirs| {
-            match dirs.iter().find(|dir| !dir.is_absolute()) {
-                Some(relative) => Err(format!("{relative:?} is not absolute; plugins are never looked for relatively")),
-                None => Ok(dirs.clone()),
-            }
-        })?;
-        self.take(&fields.plugins.reflect, &mut config.plugin_reflect, "plugins.reflect", |mode| match &**mode {
-            "off" | "warn" | "require" => Ok(mode.clone()),
-            other => Err(format!("{other:?} is none of off, warn, require")),
-        })?;
-        self.take(&fields.plugins.allow_abort, &mut config.plugin_allow_abort, "plugins.allow_abort", |yes| Ok(*yes))?;
+        self.fields.plugins.apply(self, config)?;
         self.tiers(config)
     }
 

@@ -15,16 +15,18 @@ mod fronts;
 mod guards;
 mod keys;
 mod preset;
+pub mod schema;
 mod secret;
 mod select;
 mod show;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod url;
 mod variables;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub use fronts::FrontTier;
 pub use guards::GuardNumbers;
 pub use secret::EngineServices;
 pub use show::Shown;
+pub use trust::{PluginDemand, PluginTrust};
 pub use url::BackendUrl;
 pub use variables::{KNOWN_VARIABLES, REDIS as REDIS_SCHEMES, Variable};
 
@@ -241,6 +244,8 @@ pub struct Config {
     pub plugin_reflect: Setting<String>,
     /// Whether plugins whose panics end the process are taken.
     pub plugin_allow_abort: Setting<bool>,
+    /// What must speak for the files of plugins, and where the environment may look for them.
+    pub plugin_trust: PluginTrust,
     /// What is odd, but no error.
     pub warnings: Vec<Warning>,
     /// What is good to know and not odd: which of several sources was used.
@@ -292,6 +297,7 @@ impl Default for Config {
             plugin_dirs: Setting::default_to(Vec::new()),
             plugin_reflect: Setting::default_to("warn".into()),
             plugin_allow_abort: Setting::default_to(false),
+            plugin_trust: PluginTrust::default(),
             warnings: Vec::new(),
             notes: Vec::new(),
         }
@@ -330,6 +336,21 @@ impl std::fmt::Debug for Sources {
     }
 }
 
+impl Sources {
+    /// The file that is read, or would be if it were there, and whether it must be. In a process with more rights than whoever started it only one
+    /// that code names: the environment of such a process, and the home that it names, are its starter's.
+    fn configuration_file(&self) -> Option<(PathBuf, bool)> {
+        match &self.file {
+            Some(file) => Some((file.clone(), true)),
+            None if self.environment.is_privileged() => None,
+            None => match self.environment.config_file() {
+                Some(file) => Some((file, true)),
+                None => self.default_file.clone().map(|file| (file, false)),
+            },
+        }
+    }
+}
+
 impl Config {
     /// Puts the sources together.
     pub fn resolve(sources: &Sources) -> Result<Self, ConfigError> {
@@ -346,6 +367,7 @@ impl Config {
         if let Some(file) = file {
             file.apply(&mut config)?;
         }
+        trust::find_lock(&mut config, sources);
         sources.environment.apply(&mut config, sources.backend.is_some())?;
         if let Some(url) = &sources.backend {
             let choice = url::choose(url)
@@ -365,11 +387,8 @@ impl Config {
     }
 
     fn read_file(sources: &Sources) -> Result<Option<file::File>, ConfigError> {
-        if let Some(path) = sources.file.as_deref().map(Path::to_owned).or_else(|| sources.environment.config_file()) {
-            return file::File::read(&path).map(Some);
-        }
-        match &sources.default_file {
-            Some(path) if path.exists() => file::File::read(path).map(Some),
+        match sources.configuration_file() {
+            Some((path, must_exist)) if must_exist || path.exists() => file::File::read(&path).map(Some),
             _ => Ok(None),
         }
     }
@@ -410,6 +429,7 @@ impl Config {
         }
         self.guards.check()?;
         keys::check(self)?;
+        self.plugin_trust.check()?;
         self.check_api_key()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Map;
 
 use super::variables::CACHEKITIO;
-use super::{Config, ConfigError, Environment, Source, TierChoice};
+use super::{Config, ConfigError, Environment, PluginDemand, Source, TierChoice};
 
 struct Preset {
     name: &'static str,
@@ -56,6 +56,10 @@ pub(super) fn apply(config: &mut Config, name: &str, from: Source) -> Result<(),
     config.freshness.refresh_ahead.set(!matches!(preset.name, "minimal" | "test"), source());
     config.l1_coherence.set(preset.coherence, source());
     config.fill_locks_enabled.set(preset.coherence, source());
+    // Presets of programs in service take no plugin whose bytes nobody wrote down.
+    if matches!(preset.name, "production" | "secure") {
+        config.plugin_trust.preset(PluginDemand::HASH, source());
+    }
     if preset.encryption {
         config.encryption_enabled.set(true, source());
     }

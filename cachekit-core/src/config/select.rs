@@ -21,6 +21,11 @@ const OTHERS: [&str; 3] = ["CACHEKIT_API_KEY", "CACHEKIT_MEMCACHED_SERVERS", "CA
 pub(super) fn choose(environment: &Environment, config: &mut Config) -> Result<(), ConfigError> {
     if let Some(text) = environment.text("CACHEKIT_BACKEND")? {
         let choice = url::choose(&text).map_err(|reason| refuse("CACHEKIT_BACKEND", reason))?;
+        if environment.is_privileged() && matches!(choice, TierChoice::Plugin { .. }) {
+            let reason = "this process has more rights than whoever started it, and loads no library that its environment \
+                          names; name it in a configuration file that the program names";
+            return Err(refuse("CACHEKIT_BACKEND", reason.into()));
+        }
         take(environment, config, choice, "CACHEKIT_BACKEND");
         return Ok(());
     }

@@ -95,6 +95,15 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
         ("plugins.dirs", shown(&config.plugin_dirs, |dirs| json!(dirs))),
         ("plugins.reflect", shown(&config.plugin_reflect, |mode| json!(mode))),
         ("plugins.allow_abort", shown(&config.plugin_allow_abort, |allow| json!(allow))),
+        ("plugins.env_path", shown(config.plugin_trust.env_path(), |allow| json!(allow))),
+        ("plugins.path", shown(config.plugin_trust.path(), |dirs| json!(dirs))),
+        ("plugins.require", shown(config.plugin_trust.require(), |demand| json!(demand.to_string()))),
+        (
+            "plugins.lock",
+            shown(config.plugin_trust.lock(), |path| path.as_ref().map_or(json!("none"), |path| json!(path))),
+        ),
+        ("plugins.trusted_keys", shown(config.plugin_trust.trusted_keys(), |keys| json!(keys))),
+        ("plugins.load_mode", shown(config.plugin_trust.load_mode(), |mode| json!(mode))),
     ]);
     let mut settings: BTreeMap<String, Shown> =
         settings.into_iter().map(|(name, shown)| (name.to_owned(), shown)).collect();

@@ -1,6 +1,7 @@
 //! Every source, every precedence, every mistake with the words that help.
 
 mod environment;
+mod trust;
 
 use std::ffi::OsString;
 use std::fs;
@@ -374,7 +375,7 @@ fn mistakes_in_the_file_name_their_field_and_line() {
         ("nmespace = \"x\"\n", vec!["nmespace", "unknown field"]),
         ("[l1]\nmax_mb = 1\n", vec!["max_mb", "unknown field"]),
         ("[[tier]]\nurl = \"file:///x\"\n", vec!["url", "unknown field"]),
-        ("[plugins]\nrequire = \"hash\"\n", vec!["require", "unknown field"]),
+        ("[plugins]\nrequired = \"hash\"\n", vec!["required", "unknown field"]),
         ("ttl = 600\n", vec!["ttl", "line 1"]),
         ("ttl = nan\n", vec!["ttl", "line 1"]),
         ("\nttl = \"soon\"\n", vec!["ttl", "cachekit.toml:2", "10m"]),

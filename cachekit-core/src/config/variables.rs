@@ -158,6 +158,8 @@ pub const KNOWN_VARIABLES: &[Variable] = &[
     ),
     variable("CACHEKIT_MEMCACHED_SERVERS", Form::Servers, Sets::Place),
     variable("CACHEKIT_MEMCACHED_TIMEOUT", SECONDS, Sets::Options(&[(MEMCACHED, "timeout")])),
+    variable("CACHEKIT_PLUGIN_PATH", Form::Text, Sets::Engine),
+    variable("CACHEKIT_PLUGIN_REQUIRE", Form::OneOf(&["none", "hash", "signature"]), Sets::Engine),
     variable("CACHEKIT_PREVIOUS_MASTER_KEYS", Form::Keys, Sets::Engine),
     variable("CACHEKIT_REDIS_URL", Form::Text, Sets::Place),
     variable("CACHEKIT_SOCKET_CONNECT_TIMEOUT", Form::Positive, Sets::Options(&[(REDIS, "socket_connect_timeout")])),
@@ -177,10 +179,14 @@ pub(super) fn known(name: &str) -> Option<&'static Variable> {
 
 /// The known name that somebody who typed `name` most likely meant.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let near =
-        KNOWN_VARIABLES.iter().map(|variable| (distance(name.as_bytes(), variable.name.as_bytes()), variable.name));
-    // Three slips of the finger; beyond that it is another word.
-    near.min().filter(|(slips, _)| *slips <= 3).map(|(_, name)| name)
+    nearest_of(name, KNOWN_VARIABLES.iter().map(|variable| variable.name))
+}
+
+/// The name among these that `name` is a slip of.
+pub(super) fn nearest_of<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (distance(name.as_bytes(), known.as_bytes()), known));
+    // Three slips of the finger, of short names fewer; beyond that it is another word.
+    near.min().filter(|(slips, known)| *slips <= 3.min(known.len().div_ceil(3))).map(|(_, known)| known)
 }
 
 /// Levenshtein's, row by row. Names are short: longer ones are nobody's slip.

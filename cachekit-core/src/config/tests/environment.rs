@@ -151,6 +151,8 @@ fn every_other_variable_changes_something() {
         ("CACHEKIT_API_KEY", "k"),
         ("CACHEKIT_FILE_CACHE_DIR", "/x"),
         ("CACHEKIT_MEMCACHED_SERVERS", r#"["h:1"]"#),
+        ("CACHEKIT_PLUGIN_PATH", "/x"),
+        ("CACHEKIT_PLUGIN_REQUIRE", "hash"),
         ("CACHEKIT_REDIS_URL", "redis://h"),
         ("REDIS_URL", "redis://h"),
     ];
