@@ -25,7 +25,8 @@ pub(crate) struct Cli {
 impl Cli {
     /// Undoes what the parser does with an option that has one name and two meanings.
     pub(crate) fn untangled(mut self) -> Self {
-        if let Command::Plugin(PluginCommand::Test(_) | PluginCommand::Case(_)) = self.command {
+        if let Command::Plugin(PluginCommand::Test(_) | PluginCommand::Case(_) | PluginCommand::Bench(_)) = self.command
+        {
             self.global.config = None;
         }
         self
@@ -277,14 +278,32 @@ pub(crate) enum PluginCommand {
         /// The library.
         library: PathBuf,
     },
-    /// Load a library under every check that a cache makes, and show what it can do.
+    /// Load a library under every check that a cache makes, and show what was found and what it can do.
     Verify {
         /// The library.
         library: PathBuf,
         /// Digest that the file must have.
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
+        /// Look at it as if the configuration demanded neither digest nor signature.
+        #[arg(long)]
+        unpinned: bool,
     },
+    /// Write down which bytes the ids of plugins stand for: of these files, or of everything that the configuration can
+    /// find. Caches then load these bytes and no others.
+    Lock {
+        /// Libraries to add, or to bring up to date. Without any: all of the plugin directories and of the configuration's
+        /// [[tier]]s, and entries of others are removed.
+        libraries: Vec<PathBuf>,
+        /// Write nothing; exit code 5 if the lock file would change.
+        #[arg(long)]
+        check: bool,
+        /// The lock file. Default: plugins.lock of the configuration, else cachekit-plugins.lock beside it.
+        #[arg(long, value_name = "PATH")]
+        lock: Option<PathBuf>,
+    },
+    /// Measure what a library's operations take, beside a store that does nothing.
+    Bench(PluginBenchArgs),
     /// Run the conformance cases on a library, each in a process of its own.
     Test(TestArgs),
     /// Begin a plugin: a project that builds, and passes `plugin test`, as it is.
@@ -319,6 +338,31 @@ pub(crate) struct SubjectArgs {
     /// Every instance has a store of its own: leave out the cases about sharing one.
     #[arg(long)]
     pub(crate) store_per_instance: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginBenchArgs {
+    /// The library.
+    pub(crate) library: PathBuf,
+    // As in `plugin test`.
+    /// Options of the plugin as JSON, or @FILE. In their texts {tmp} stands for an empty directory.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) config: Option<PathBuf>,
+    /// Callers at a time, each waiting for its answer.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) callers: u16,
+    /// How long each operation is measured.
+    #[arg(long, value_name = "TIME", value_parser = life, default_value = "2s")]
+    pub(crate) duration: Duration,
+    /// Bytes of a value.
+    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    pub(crate) value_size: usize,
+    /// Keys that are used. They are written before, and removed at the end.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) keys: u32,
+    /// Longest time for one operation; one that takes longer is an error.
+    #[arg(long, value_name = "TIME", value_parser = life, default_value = "1s")]
+    pub(crate) deadline: Duration,
 }
 
 #[derive(Debug, Args)]

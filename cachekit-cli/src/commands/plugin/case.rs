@@ -10,7 +10,7 @@ use cachekit_host::{LoadError, Plugin};
 use cachekit_plugin::{BackendError, Kind, Operation};
 use serde_json::Value as Json;
 
-use super::verify::policy;
+use super::verify::policy_of_files;
 use crate::cli::CaseArgs;
 use crate::exit::{Failure, Outcome};
 use crate::session::Session;
@@ -21,7 +21,7 @@ pub(super) const TMP: &str = "{tmp}";
 /// Runs the case and prints its result as one line of JSON.
 pub(super) fn case(args: &CaseArgs, session: &Session) -> Result<Outcome, Failure> {
     let case = find(&args.name).ok_or_else(|| Failure::Usage(format!("there is no case {:?}", args.name)))?;
-    let plugin = Plugin::open(&args.library, &policy(&session.config()?, None)?)?;
+    let plugin = Plugin::open(&args.library, &policy_of_files(&session.config()?)?)?;
     let schema = plugin.config_schema()?;
     let harness = Arc::new(Subject {
         plugin,
@@ -105,7 +105,7 @@ impl Harness for Subject {
 }
 
 /// Options with `{tmp}` replaced in every text.
-fn with_tmp(options: &Json, place: &str) -> Json {
+pub(super) fn with_tmp(options: &Json, place: &str) -> Json {
     match options {
         Json::String(text) => Json::String(text.replace(TMP, place)),
         Json::Array(items) => items.iter().map(|item| with_tmp(item, place)).collect(),

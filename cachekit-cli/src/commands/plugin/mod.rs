@@ -1,7 +1,9 @@
 //! Shared-library backends: what is there, what a file says it is, whether it loads, whether it is right.
 
+mod bench;
 mod case;
 mod list;
+mod lock;
 mod new;
 mod test;
 mod verify;
@@ -14,7 +16,11 @@ pub(super) fn plugin(command: &PluginCommand, session: &Session) -> Result<Outco
     match command {
         PluginCommand::List { dir } => list::list(dir, session),
         PluginCommand::Inspect { library } => list::inspect(library, session),
-        PluginCommand::Verify { library, sha256 } => verify::verify(library, sha256.as_deref(), session),
+        PluginCommand::Verify { library, sha256, unpinned } => {
+            verify::verify(library, sha256.as_deref(), *unpinned, session)
+        }
+        PluginCommand::Lock { libraries, check, lock } => lock::lock(libraries, *check, lock.as_deref(), session),
+        PluginCommand::Bench(args) => bench::bench(args, session),
         PluginCommand::Test(args) => test::test(args, session),
         PluginCommand::New(args) => new::new(args, session),
         PluginCommand::Case(args) => case::case(args, session),

@@ -87,7 +87,7 @@ fn choose(names: &[String]) -> Result<Vec<&'static Case>, Failure> {
 fn described(library: &Path) -> Result<Json, Failure> {
     let failed = |reason: String| Failure::Verify(format!("plugin {library:?} cannot be loaded: {reason}"));
     let mut command = Command::new(std::env::current_exe().map_err(Failure::io("this program cannot be found"))?);
-    command.args(["--json", "plugin", "verify"]).arg(library).stderr(Stdio::null());
+    command.args(["--json", "plugin", "verify", "--unpinned"]).arg(library).stderr(Stdio::null());
     let (status, output) = child(command, LOAD_LIMIT).map_err(Failure::io("no child process can be run"))?;
     let Some(status) = status else { return Err(failed(format!("it had not ended after {LOAD_LIMIT:?}"))) };
     if let Some(signal) = status.signal() {
