@@ -12,6 +12,7 @@ use cachekit_abi::{
     CkHostEventV1, CkHostV1, CkKv, CkSlice,
 };
 use cachekit_plugin::{Event, HostServices, Key, LogLevel, Outlet, WatchSink, raw};
+use zeroize::Zeroizing;
 
 /// The table an instance is created with, and what stands behind it. Lives until the instance was destroyed.
 pub(crate) struct ServiceTable {
@@ -138,13 +139,14 @@ unsafe extern "C" fn secret(host: *mut c_void, reference: CkSlice, out: *mut CkB
         behind.services.secret(&reference).map_err(|error| error.message().to_owned())
     }));
     let (status, text) = match answer {
-        Ok(Ok(secret)) => (CK_OK, secret),
-        Ok(Err(reason)) => (CK_E_CONFIG, reason),
-        Err(_) => (CK_E_INTERNAL, "the host could not resolve it".to_owned()),
+        // Wiped when the plugin gives it back; what the plugin made of it is the plugin's to wipe.
+        Ok(Ok(secret)) => (CK_OK, Bytes::from_owner(Zeroizing::new(secret.into_bytes()))),
+        Ok(Err(reason)) => (CK_E_CONFIG, Bytes::from(reason)),
+        Err(_) => (CK_E_INTERNAL, Bytes::from_static(b"the host could not resolve it")),
     };
     if !out.is_null() {
         // SAFETY: the plugin passes a writable buffer.
-        unsafe { out.write(raw::give(Bytes::from(text))) };
+        unsafe { out.write(raw::give(text)) };
     }
     status
 }

@@ -28,6 +28,7 @@ const POOLED_PER_CONNECTION: u32 = 10;
 /// ```
 #[derive(Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(transform = form::with_the_familys_name)]
 pub struct RedisConfig {
     /// Where the server is: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS), `unix:///path/to/socket`,
     /// `redis+cluster://a:1,b:2,c:3`, `redis+sentinel://s1:1,s2:2/master[/db]`; `rediss+cluster` and `rediss+sentinel` too.
@@ -328,6 +329,16 @@ mod form {
     use super::{Deserialize, Deserializer, PathBuf};
 
     pub(super) const SECONDS: &str = "seconds from 0.001 to 3600";
+
+    /// `url` has a second name, which the derived schema does not know.
+    pub(super) fn with_the_familys_name(schema: &mut schemars::Schema) {
+        let properties = schema.get_mut("properties").and_then(|properties| properties.as_object_mut());
+        if let Some(properties) = properties
+            && let Some(url) = properties.get("url").cloned()
+        {
+            properties.insert("redis_url".into(), url);
+        }
+    }
 
     /// A field of any type that one JSON value makes.
     macro_rules! fields {

@@ -72,6 +72,13 @@ impl<'a> Schema<'a> {
         self.judge(self.root, &Json::Object(options.clone()), "", 0)
     }
 
+    /// Whether this value would do for the option of this name.
+    pub fn takes(&self, option: &str, value: &Json) -> bool {
+        self.steps.set(0);
+        let schema = self.root.get("properties").and_then(|known| known.get(option));
+        schema.is_some_and(|schema| self.judge(schema, value, "", 0).is_ok())
+    }
+
     fn judge(&self, schema: &Json, value: &Json, place: &str, depth: u32) -> Judged {
         self.steps.set(self.steps.get() + 1);
         if depth > MAX_DEPTH || self.steps.get() > MAX_STEPS {
@@ -142,10 +149,10 @@ impl<'a> Schema<'a> {
         let none = Map::new();
         let known = schema.get("properties").and_then(Json::as_object).unwrap_or(&none);
         let beyond = schema.get("additionalProperties").unwrap_or(&Json::Bool(true));
-        if *beyond == Json::Bool(false) {
-            if let Some(name) = fields.keys().find(|name| !known.contains_key(*name)) {
-                return Err(Wrong::new(&format!("{place}.{}", form::shown(name)), unknown(name, known)));
-            }
+        if *beyond == Json::Bool(false)
+            && let Some(name) = fields.keys().find(|name| !known.contains_key(*name))
+        {
+            return Err(Wrong::new(&format!("{place}.{}", form::shown(name)), unknown(name, known)));
         }
         for (name, value) in fields {
             let of_this = known.get(name).unwrap_or(beyond);

@@ -36,21 +36,36 @@ pub(crate) fn open(
         }
     };
     let plugin = Plugin::open(&path, &policy).map_err(refused)?;
+    let mut options = options.clone();
     if let Some(schema) = plugin.config_schema().map_err(refused)? {
-        check_options(config, &plugin, &schema, options)?;
+        let schema = Schema::new(&schema);
+        as_text(config, &schema, &mut options);
+        check_options(config, &plugin, &schema, &options)?;
     }
-    let json = serde_json::to_vec(options).unwrap_or_default();
+    let json = serde_json::to_vec(&options).unwrap_or_default();
     plugin.create(&json, services).map_err(refused)
+}
+
+/// In a URL everything is text, and what looks like a number was taken for one. Here it is known where text was meant.
+fn as_text(config: &Config, schema: &Schema<'_>, options: &mut Map<String, Json>) {
+    for (name, value) in options.iter_mut().filter(|(name, _)| !config.tier_options.contains_key(*name)) {
+        if (value.is_number() || value.is_boolean()) && !schema.takes(name, value) {
+            let text = Json::String(value.to_string());
+            if schema.takes(name, &text) {
+                *value = text;
+            }
+        }
+    }
 }
 
 /// Holds the options to what the plugin says it takes. It would refuse them too; here it is known on which line they stand.
 fn check_options(
     config: &Config,
     plugin: &Plugin,
-    schema: &Json,
+    schema: &Schema<'_>,
     options: &Map<String, Json>,
 ) -> Result<(), ConfigError> {
-    Schema::new(schema).check(options).map_err(|wrong| {
+    schema.check(options).map_err(|wrong| {
         let origin = wrong.option().and_then(|option| config.tier_options.get(option));
         let origin = origin.unwrap_or(&config.tier.source).clone();
         let reason = format!("{} (plugin {})", wrong.reason, plugin.identity().id);

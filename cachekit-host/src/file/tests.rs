@@ -89,7 +89,7 @@ fn a_file_is_taken_if_nobody_but_root_and_this_user_can_have_written_or_swapped_
     for (what, above, below, of_file, expected) in MATRIX {
         // Only root can give files away. Whoever else runs this test judges the rows that need no second user; sticky
         // directories of root are the system's own there, and a test below covers them.
-        if !runs_as_root && [above.0, below.0, of_file.0].iter().any(|owner| *owner == Other) {
+        if !runs_as_root && [above.0, below.0, of_file.0].contains(&Other) {
             continue;
         }
         if !runs_as_root && above.1 & 0o1000 != 0 && expected.is_none() {

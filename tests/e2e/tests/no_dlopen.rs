@@ -9,17 +9,17 @@ use object::read::elf::{ElfFile64, FileHeader};
 use object::{Endianness, Object, ObjectSymbol};
 use serde_json::Value as Json;
 
-/// The smallest example, built with these features, in a folder of its own beside the other builds of these tests.
+/// An example that takes its configuration from the environment, built with these features, in a folder of its own beside the other builds of these tests.
 fn example(features: &str) -> Vec<u8> {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.current_dir(root()).args(["build", "-p", "cachekit", "--example", "without_a_runtime"]);
+    build.current_dir(root()).args(["build", "-p", "cachekit", "--example", "redis_from_env"]);
     build.args(["--no-default-features", "--features", features, "--message-format=json-render-diagnostics"]);
     build.env("CARGO_TARGET_DIR", root().join("target/e2e/workspace"));
     let messages = output(&mut build).stdout;
     let program = messages
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Json>(line).ok())
-        .filter(|message| message["target"]["name"] == "without_a_runtime")
+        .filter(|message| message["target"]["name"] == "redis_from_env")
         .find_map(|message| message["executable"].as_str().map(str::to_owned));
     fs::read(Path::new(&program.expect("cargo tells where it put the program"))).unwrap()
 }

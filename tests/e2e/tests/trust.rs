@@ -298,6 +298,10 @@ fn options_are_held_to_the_plugins_schema_before_it_is_opened_with_them() {
         error.starts_with("tier.options.colour (environment CACHEKIT_BACKEND): there is no such option"),
         "{error}"
     );
+    // In a URL a greeting of digits is text like any other.
+    let url = format!("plugin://{}?mode=none&greeting=42", artifacts::chaos_plugin().display());
+    let lines = Log::of(|| drop(opened(None, &[("CACHEKIT_BACKEND", &url)]).unwrap()));
+    assert!(lines.iter().any(|line| line.contains("test.chaos") && line.contains("42")), "{lines:?}");
     // The control: what fits is opened.
     opened(Some(chaos(&place, "mode = \"none\"\ngreeting = \"hello\"")), &[]).unwrap();
 }

@@ -104,4 +104,6 @@ fn the_schema_shows_the_ranges() {
     let schema = schemars::schema_for!(RedisConfig).to_value();
     assert_eq!(schema["properties"]["connections"]["maximum"], 64);
     assert_eq!(schema["additionalProperties"], false);
+    // The other name of an option is one, too: hosts refuse what the schema does not know.
+    assert_eq!(schema["properties"]["redis_url"]["type"], "string");
 }

@@ -86,6 +86,14 @@ fn what_does_not_fit_is_named_with_what_does() {
 }
 
 #[test]
+fn single_options_can_be_asked_about() {
+    let schema = store();
+    let takes = |option, value| Schema::new(&schema).takes(option, &value);
+    assert!(takes("table", json!("1234")) && !takes("table", json!(1234)));
+    assert!(takes("connections", json!(3)) && !takes("colour", json!(3)));
+}
+
+#[test]
 fn a_secret_is_named_and_what_was_written_in_its_place_is_not_repeated() {
     for wrong in [
         json!("hunter2"),
