@@ -347,7 +347,6 @@ impl Cache {
         match written {
             Ok(false) => {
                 engine.counters.fills_fenced.add();
-                engine.flights.overtaken(at.hash, at.wire.as_bytes());
                 unsettled.forget();
                 Ok(false)
             }

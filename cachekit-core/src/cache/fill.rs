@@ -23,6 +23,7 @@ use super::{At, Cache, LoadOptions, Value, new_entry};
 use crate::codec::{Envelope, Times};
 use crate::error::Error;
 use crate::guard::fill_lock::{FillLocks, Pauses, Standing};
+use crate::guard::flight::Moment;
 use crate::tier::Tier;
 
 /// How long a mark stands for a load that never ends: one whose loader takes longer is not stored.
@@ -34,8 +35,8 @@ const FENCE_ATTEMPTS: u32 = 4;
 
 /// Who loads.
 pub(super) enum Begun<V> {
-    /// Nobody: meanwhile it is there.
-    Found(Arc<V>),
+    /// Nobody: meanwhile it is there, and the newest for whoever came before that moment.
+    Found(Arc<V>, Moment),
     /// The caller, who stores through this.
     Load(Fill),
     /// Somebody else, for whom the caller did not want to wait.
@@ -48,6 +49,8 @@ pub(super) struct Fill {
     fence: Fence,
     /// There is something to be loaded anew.
     refreshes: bool,
+    /// Up to when the fence is known to have stood. Where there is none, nobody asks.
+    stood: Moment,
 }
 
 enum Fence {
@@ -59,16 +62,19 @@ enum Fence {
     Mark(Bytes),
     /// It could not be raised, so nobody knows what a write would replace.
     Unknown,
+    /// It could not be raised, because others kept changing the key: this load is overtaken before it begins.
+    Fallen,
 }
 
 impl Fill {
     /// A load that nobody else is told of.
     pub(super) const fn open() -> Self {
-        Self { standing: None, fence: Fence::Open, refreshes: false }
+        Self { standing: None, fence: Fence::Open, refreshes: false, stood: Moment::EVERYBODY }
     }
 
     fn of(standing: Option<Box<Standing>>, fence: Fence) -> Self {
-        Self { standing, fence, refreshes: false }
+        let stood = if matches!(fence, Fence::Open) { Moment::EVERYBODY } else { Moment::NOBODY };
+        Self { standing, fence, refreshes: false, stood }
     }
 
     /// A load of what is there already.
@@ -153,9 +159,10 @@ impl Cache {
                     engine.counters.fill_lock_waits.add();
                 }
                 pauses.pause(until).await;
+                let moment = engine.flights.moment();
                 if let Some(value) = self.tier_value_newer(at, newer_than_ms).await? {
                     engine.counters.fills_by_others.add();
-                    return Ok(Begun::Found(value));
+                    return Ok(Begun::Found(value, moment));
                 }
             }
         }
@@ -163,12 +170,13 @@ impl Cache {
             return self.fence(tier, at, standing, !wait, newer_than_ms).await;
         }
         // The second look: whoever had the lock before may have stored the value between our first look and our lock.
+        let moment = engine.flights.moment();
         if standing.is_locked()
             && let Some(value) = self.tier_value_newer(at, newer_than_ms).await?
         {
             standing.release().await;
             engine.counters.fills_by_others.add();
-            return Ok(Begun::Found(value));
+            return Ok(Begun::Found(value, moment));
         }
         Ok(Begun::Load(Fill::of(Some(standing), Fence::Open)))
     }
@@ -188,6 +196,7 @@ impl Cache {
         for _ in 0..FENCE_ATTEMPTS {
             if std::mem::replace(&mut look, true) {
                 let ticket = self.ticket(at);
+                let moment = engine.flights.moment();
                 let found = match self.count_failure(tier.get_version(&at.wire, self.deadline()).await) {
                     Ok(found) => found,
                     Err(error) => return self.without_fence(standing, error),
@@ -213,12 +222,12 @@ impl Cache {
                         }
                         standing.release().await;
                         engine.counters.fills_by_others.add();
-                        return Ok(Begun::Found(value));
+                        return Ok(Begun::Found(value, moment));
                     }
                     return Ok(Begun::Load(Fill::of(Some(standing), Fence::Seen(version))));
                 }
             }
-            let Some(mark) = self.mark(at) else { break };
+            let Some(mark) = self.mark(at) else { return Ok(Begun::Load(Fill::of(Some(standing), Fence::Unknown))) };
             // Noted before it is written, as a lock is.
             standing.marked(mark.clone());
             let life = Ttl::from_ms(MARK_LIFE.as_millis() as u64).unwrap_or(Ttl::Never);
@@ -228,7 +237,7 @@ impl Cache {
                 Err(error) => return self.without_fence(standing, error),
             }
         }
-        Ok(Begun::Load(Fill::of(Some(standing), Fence::Unknown)))
+        Ok(Begun::Load(Fill::of(Some(standing), Fence::Fallen)))
     }
 
     /// A fence over whatever stands there, or over a mark, for a load that is wanted in any case.
@@ -277,6 +286,7 @@ impl Cache {
                 let text = "what stands under the key is not known, so nothing is written over it";
                 return Err(BackendError::new(Kind::Transient, Operation::SetIf, text));
             }
+            Fence::Fallen => return Ok(false),
             Fence::Seen(version) => *version,
             Fence::Mark(mark) => match tier.get_version(&at.wire, deadline).await? {
                 Some((found, version)) if found == *mark => version,
@@ -288,13 +298,45 @@ impl Cache {
                 }
             },
         };
-        // From here on a caller who joins may have seen a write of another process that comes after this one.
-        self.engine.flights.closing(at.hash, at.wire.as_bytes());
+        // Who comes from here on may have seen a write of another process that comes after this one.
+        let moment = self.engine.flights.moment();
         let landed = tier.set_if(&at.wire, stored, ttl, Some(expect), deadline).await?;
         if let Some(standing) = &mut fill.standing {
             standing.unmarked();
         }
+        if landed {
+            fill.stood = moment;
+        }
         Ok(landed)
+    }
+
+    /// Whether the fence of a load stands whose value is not written.
+    pub(super) async fn ask_fence(&self, at: &At, fill: &mut Fill) {
+        let engine = &*self.engine;
+        let Some(tier) = engine.tier.as_ref().filter(|_| matches!(fill.fence, Fence::Seen(_) | Fence::Mark(_))) else {
+            return;
+        };
+        let moment = engine.flights.moment();
+        let found = self.count_failure(tier.get_version(&at.wire, self.deadline()).await);
+        let stands = found.ok().flatten().is_some_and(|(stored, version)| match &fill.fence {
+            Fence::Seen(seen) => version == *seen,
+            Fence::Mark(mark) => stored == *mark,
+            Fence::Open | Fence::Unknown | Fence::Fallen => false,
+        });
+        if stands {
+            fill.stood = moment;
+        }
+    }
+
+    /// Of those who wait for a load that began at a moment, who came before which one may have its value: nothing newer was
+    /// there when they came. Where the fence fell, or nobody knows, that is what holds of every loader: it told what was so
+    /// when it was asked.
+    pub(super) async fn until(&self, fill: &Fill, stamp: &Stamp<'_>, began: Moment) -> Moment {
+        match fill.stood {
+            // Invalidations of tags, and of a namespace by its epoch, are no writes of this key.
+            stood if stood > began && (stood == Moment::EVERYBODY || self.stamp_holds(stamp).await) => stood,
+            _ => began,
+        }
     }
 }
 

@@ -21,9 +21,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::seen::Seen;
 use super::{At, Cache, Entry, Unsettled};
 use crate::codec::{DecodeFault, Refusal, Times};
 use crate::error::{Error, LoadError};
+use crate::guard::flight::Moment;
 use crate::interop::{
     Arguments, Binding, Class, InteropError, InteropValue, Keyring, Malformed, canonical_value, check_namespace,
     interop_key, read_typed, read_value, write_typed,
@@ -303,10 +305,11 @@ impl Interop {
         if let Some(value) = self.in_l1(&call, Cache::l1_hit)? {
             return Ok(value);
         }
-        self.cache.fly(&call.at, &call.flight, self.load(&call, ttl, load)).await
+        let seen = self.cache.fly(&call.at, &call.flight, self.load(&call, ttl, load)).await?;
+        seen.answer.ok_or(LoadError::Cache(Error::Closed))
     }
 
-    async fn load<T, E, F, Fut>(&self, call: &Call, ttl: Option<Duration>, load: F) -> Result<Arc<T>, LoadError<E>>
+    async fn load<T, E, F, Fut>(&self, call: &Call, ttl: Option<Duration>, load: F) -> Result<Seen<T>, LoadError<E>>
     where
         T: ToDocument + FromDocument,
         E: fmt::Debug + fmt::Display,
@@ -317,10 +320,11 @@ impl Interop {
         let ticket = engine.writes.ticket(self.cache.slot, call.at.hash);
         // A flight may have landed between this caller's first look and its own flight.
         if let Some(value) = self.in_l1(call, Cache::l1_peek)? {
-            return Ok(value);
+            return Ok(Seen::fresh(Some(value), Moment::EVERYBODY));
         }
+        let until = engine.flights.moment();
         let stale = match self.in_tier(call).await? {
-            Some(Found { value, stale: false }) => return Ok(value),
+            Some(Found { value, stale: false }) => return Ok(Seen::fresh(Some(value), until)),
             found => found.map(|found| found.value),
         };
         engine.counters.loads.add();
@@ -329,7 +333,7 @@ impl Interop {
             (Ok(value), _) => Arc::new(value),
             (Err(_), Some(stale)) => {
                 engine.counters.load_failures.add();
-                return Ok(stale);
+                return Ok(Seen::fresh(Some(stale), until));
             }
             (Err(error), None) => {
                 engine.counters.load_failures.add();
@@ -346,7 +350,8 @@ impl Interop {
         };
         match kept {
             Err(error @ Error::Backend(_)) if engine.settings.strict => Err(error.into()),
-            _ => Ok(value),
+            // Loads of other languages' keys have no fence: a mark would be damage to their readers.
+            _ => Ok(Seen::fresh(Some(value), Moment::EVERYBODY)),
         }
     }
 

@@ -23,7 +23,7 @@ use super::{At, Cache, Entry, LoadOptions, Value, new_entry};
 use crate::error::{Error, LoadError};
 use crate::fresh::verdict::Verdict;
 use crate::guard::deadline::within;
-use crate::guard::flight::{Landed, Leader, Part};
+use crate::guard::flight::{Landed, Leader, Moment, Part};
 use crate::invalidate::Ticket;
 use crate::l1::Typed;
 use crate::observe::loading;
@@ -280,20 +280,20 @@ impl Cache {
     }
 
     /// Joins the flight of a key under a name, or begins it with `load`. Who only waits drops `load` as it was given.
-    pub(super) async fn fly<R, E>(
+    pub(super) async fn fly<T, E>(
         &self,
         at: &At,
         name: &[u8],
-        load: impl Future<Output = Result<R, LoadError<E>>>,
-    ) -> Result<R, LoadError<E>>
+        load: impl Future<Output = Result<Seen<T>, LoadError<E>>>,
+    ) -> Result<Seen<T>, LoadError<E>>
     where
-        R: Share,
+        T: Send + Sync + 'static,
         E: fmt::Debug + fmt::Display + Send + Sync + 'static,
     {
         match self.engine.flights.join(at.hash, name).await {
             Part::Leader(leader) => lead(leader, load).await,
             Part::Alone => load.await,
-            Part::Follower(landed) => match shared::<R, E>(landed) {
+            Part::Follower(landed) => match shared::<T, E>(landed) {
                 Some(answer) => {
                     self.engine.counters.coalesced.add();
                     answer
@@ -325,37 +325,37 @@ impl Cache {
             return Ok(seen);
         }
         let found = self.look(at, wanted).await?;
-        if let Some(seen) = found.as_ref()
-            && seen.serves()
-        {
-            return Ok(found.unwrap_or(Seen::fresh(None)));
-        }
+        let found = match found {
+            Some(seen) if seen.serves() => return Ok(seen),
+            found => found,
+        };
         // Past its time, and better than nothing should the loader fail.
-        let instead = found.and_then(|seen| seen.answer).or_else(|| self.fallback(at));
-        if let Some(value) = &instead {
+        let instead = found.and_then(|seen| Some((seen.answer?, seen.until)));
+        let instead = instead.or_else(|| Some((self.fallback(at)?, Moment::EVERYBODY)));
+        if let Some((value, _)) = &instead {
             let _ = kept.set(Arc::clone(value));
         }
         // A refresh of this key may be under way, begun when there was something to refresh.
         if let Some(landed) = engine.flights.follow_refresh(at.hash, at.wire.as_bytes()).await
-            && let Some(Ok(seen)) = shared::<Seen<T>, E>(landed)
+            && let Some(Ok(seen)) = shared::<T, E>(landed)
             && (seen.answer.is_some() || wanted.nothing)
         {
             engine.counters.coalesced.add();
             return Ok(seen);
         }
         let fill = match self.begin_fill(at, self.fill_locks(&wanted.options), true, 0).await? {
-            Begun::Found(value) => return Ok(Seen::fresh(Some(value))),
+            Begun::Found(value, until) => return Ok(Seen::fresh(Some(value), until)),
             Begun::Load(fill) => fill,
             Begun::Busy => Fill::open(),
         };
         // It is taken here alone, and by one call of this at most.
         let Some(load) = load.take() else { return Err(Error::Closed.into()) };
         match (Box::pin(self.load_and_keep(at, wanted, ticket, fill, load)).await, instead) {
-            (Err(LoadError::Loader(_) | LoadError::Timeout(_)), Some(value)) => {
+            (Err(LoadError::Loader(_) | LoadError::Timeout(_)), Some((value, until))) => {
                 engine.counters.stale_if_error.add();
-                Ok(Seen::fresh(Some(value)))
+                Ok(Seen::fresh(Some(value), until))
             }
-            (loaded, _) => loaded.map(Seen::fresh),
+            (loaded, _) => loaded,
         }
     }
 
@@ -367,7 +367,7 @@ impl Cache {
         ticket: Ticket,
         mut fill: Fill,
         load: F,
-    ) -> Result<Answer<T>, LoadError<E>>
+    ) -> Result<Seen<T>, LoadError<E>>
     where
         T: Value,
         E: fmt::Debug + fmt::Display,
@@ -380,6 +380,7 @@ impl Cache {
         engine.counters.loads.add();
         let span = tracing::debug_span!(target: "cachekit", "load", key = ?at.wire);
         let load = || loading(span, load());
+        let began = engine.flights.moment();
         let began_ms = engine.clock.coarse_ms();
         let loaded = match self.hard_timeout(wanted) {
             None => load().await,
@@ -413,14 +414,19 @@ impl Cache {
         };
         // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
         let kept = match entry {
-            Some(Ok(entry)) => self.write(at, entry, Some(ticket), Some(&mut fill)).await.map(|_| ()),
+            Some(Ok(entry)) => self.write(at, entry, Some(ticket), Some(&mut fill)).await.map(Some),
             Some(Err(error)) => Err(error),
-            None => Ok(()),
+            None => Ok(None),
         };
+        if !matches!(kept, Ok(Some(_)) | Err(Error::Backend(_))) {
+            // Nothing was written that the store could have refused.
+            self.ask_fence(at, &mut fill).await;
+        }
+        let until = self.until(&fill, &stamp, began).await;
         fill.end().await;
         match kept {
             Err(error @ Error::Backend(_)) if engine.settings.strict => Err(error.into()),
-            _ => Ok(answer),
+            _ => Ok(Seen::fresh(answer, until)),
         }
     }
 
@@ -434,19 +440,22 @@ impl Cache {
 }
 
 /// Loads for everybody who waits.
-pub(super) async fn lead<R, E>(
+pub(super) async fn lead<T, E>(
     leader: Leader<'_>,
-    load: impl Future<Output = Result<R, LoadError<E>>>,
-) -> Result<R, LoadError<E>>
+    load: impl Future<Output = Result<Seen<T>, LoadError<E>>>,
+) -> Result<Seen<T>, LoadError<E>>
 where
-    R: Share,
+    T: Send + Sync + 'static,
     E: fmt::Debug + fmt::Display + Send + Sync + 'static,
 {
     let answer = leader.lead(load).await;
+    // An error is older than nothing that anybody knows of.
     match &answer {
-        Ok(value) => leader.land(Ok(value.landed())),
-        Err(LoadError::Loader(error)) => leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>)),
-        Err(LoadError::Timeout(after)) => leader.land(Err(Arc::new(TimedOut(*after)))),
+        Ok(seen) => leader.land(Ok(seen.landed()), seen.until),
+        Err(LoadError::Loader(error)) => {
+            leader.land(Err(Arc::clone(error) as Arc<dyn Any + Send + Sync>), Moment::EVERYBODY)
+        }
+        Err(LoadError::Timeout(after)) => leader.land(Err(Arc::new(TimedOut(*after))), Moment::EVERYBODY),
         // A strict cache's store failed. Everybody asks it for himself: one after the other, the last would wait for as
         // many deadlines as there are callers.
         Err(LoadError::Cache(_)) => leader.part(),
@@ -454,33 +463,18 @@ where
     answer
 }
 
-/// What a flight ends with, for all who wait for it.
-pub(super) trait Share: Sized {
-    fn landed(&self) -> Arc<dyn Any + Send + Sync>;
-    fn share(landed: Arc<dyn Any + Send + Sync>) -> Option<Self>;
-}
-
-impl<T: Send + Sync + 'static> Share for Arc<T> {
-    fn landed(&self) -> Arc<dyn Any + Send + Sync> {
-        Arc::clone(self) as Arc<dyn Any + Send + Sync>
-    }
-
-    fn share(landed: Arc<dyn Any + Send + Sync>) -> Option<Self> {
-        landed.downcast().ok()
-    }
-}
-
 /// Its age goes with a value: who waited for a stale one counts it, and sees to its refresh if nobody does.
-struct Aged<T>(Answer<T>, Verdict, u64);
+struct Aged<T>(Answer<T>, Verdict, u64, Moment);
 
-impl<T: Send + Sync + 'static> Share for Seen<T> {
-    fn landed(&self) -> Arc<dyn Any + Send + Sync> {
-        Arc::new(Aged(self.answer.clone(), self.verdict, self.created_ms))
+impl<T: Send + Sync + 'static> Seen<T> {
+    /// What a flight ends with, for all who wait for it.
+    pub(super) fn landed(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(Aged(self.answer.clone(), self.verdict, self.created_ms, self.until))
     }
 
     fn share(landed: Arc<dyn Any + Send + Sync>) -> Option<Self> {
         let aged = landed.downcast::<Aged<T>>().ok()?;
-        Some(Self { answer: aged.0.clone(), verdict: aged.1, created_ms: aged.2 })
+        Some(Self { answer: aged.0.clone(), verdict: aged.1, created_ms: aged.2, until: aged.3 })
     }
 }
 
@@ -488,13 +482,13 @@ impl<T: Send + Sync + 'static> Share for Seen<T> {
 struct TimedOut(Duration);
 
 /// What a flight landed, as the types this caller expects; `None` if they are others.
-pub(super) fn shared<R, E>(landed: Landed) -> Option<Result<R, LoadError<E>>>
+pub(super) fn shared<T, E>(landed: Landed) -> Option<Result<Seen<T>, LoadError<E>>>
 where
-    R: Share,
+    T: Send + Sync + 'static,
     E: fmt::Debug + fmt::Display + Send + Sync + 'static,
 {
     match landed {
-        Ok(value) => R::share(value).map(Ok),
+        Ok(value) => Seen::share(value).map(Ok),
         Err(error) => match error.downcast::<TimedOut>() {
             Ok(timed_out) => Some(Err(LoadError::Timeout(timed_out.0))),
             Err(error) => error.downcast::<E>().ok().map(|error| Err(LoadError::Loader(error))),

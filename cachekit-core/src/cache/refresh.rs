@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::fill::Begun;
-use super::load::{Share, lead};
+use super::load::lead;
 use super::seen::{Answer, Seen, Wanted};
 use super::{At, Cache, LoadOptions, Unsettled, Value};
 use crate::background::Errand;
@@ -106,8 +106,8 @@ impl Cache {
         // Another process may have been quicker, or be at it.
         let fill = match self.second_look::<T>(at, wanted, newer_than_ms).await {
             Ok(Begun::Load(fill)) => fill.refreshing(),
-            Ok(Begun::Found(value)) => {
-                leader.land(Ok(Seen::fresh(Some(value)).landed()));
+            Ok(Begun::Found(value, until)) => {
+                leader.land(Ok(Seen::fresh(Some(value), until).landed()), until);
                 return true;
             }
             Ok(Begun::Busy) => {
@@ -119,9 +119,7 @@ impl Cache {
                 return false;
             }
         };
-        let work = lead(leader, async {
-            self.load_and_keep::<T, E, _, _>(at, wanted, ticket, fill, load).await.map(Seen::fresh)
-        });
+        let work = lead(leader, self.load_and_keep::<T, E, _, _>(at, wanted, ticket, fill, load));
         match self.hard_timeout(wanted) {
             Some(_) => work.await.is_ok(),
             None => {
@@ -149,8 +147,8 @@ impl Cache {
         let ticket = self.ticket(at);
         let fill = match self.second_look::<T>(at, wanted, seen.created_ms).await {
             Ok(Begun::Load(fill)) => fill.refreshing(),
-            Ok(Begun::Found(value)) => {
-                leader.land(Ok(Seen::fresh(Some(Arc::clone(&value))).landed()));
+            Ok(Begun::Found(value, until)) => {
+                leader.land(Ok(Seen::fresh(Some(Arc::clone(&value)), until).landed()), until);
                 return Some(value);
             }
             Ok(Begun::Busy) | Err(_) => {
@@ -160,9 +158,7 @@ impl Cache {
             }
         };
         near.counters.refreshes.add();
-        let work = lead(leader, async {
-            self.load_and_keep::<T, E, _, _>(at, wanted, ticket, fill, load).await.map(Seen::fresh)
-        });
+        let work = lead(leader, self.load_and_keep::<T, E, _, _>(at, wanted, ticket, fill, load));
         match work.await {
             Ok(loaded) => {
                 refreshing.settle();
@@ -180,10 +176,10 @@ impl Cache {
     /// Whether what another process stored, or is about to store, is newer than what is to be refreshed.
     async fn second_look<T: Value>(&self, at: &At, wanted: &Wanted, newer_than_ms: u64) -> Result<Begun<T>, Error> {
         if let Some(seen) = self.look::<T>(at, wanted).await?
-            && let Seen { answer: Some(value), verdict: Verdict::Fresh, created_ms } = seen
+            && let Seen { answer: Some(value), verdict: Verdict::Fresh, created_ms, until } = seen
             && created_ms > newer_than_ms
         {
-            return Ok(Begun::Found(value));
+            return Ok(Begun::Found(value, until));
         }
         self.begin_fill(at, self.fill_locks(&wanted.options), false, newer_than_ms).await
     }
@@ -236,7 +232,7 @@ impl Cache {
                     let Some(load) = load.take() else { return Err(Error::Closed.into()) };
                     self.reload(&at, &wanted, load).await?
                 }
-                Part::Follower(landed) => match super::load::shared::<Seen<T>, E>(landed) {
+                Part::Follower(landed) => match super::load::shared::<T, E>(landed) {
                     Some(seen) => {
                         self.near.counters.coalesced.add();
                         seen?
@@ -272,7 +268,7 @@ impl Cache {
         if loaded.is_err() {
             near.counters.refresh_failures.add();
         }
-        loaded.map(Seen::fresh)
+        loaded
     }
 
     /// Waits for a load as long as the soft timeout says, if there is something to serve instead. Then the load goes on in the

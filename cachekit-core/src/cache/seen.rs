@@ -12,6 +12,7 @@ use super::{At, Cache, Entry, LoadOptions, Value};
 use crate::codec::{Envelope, Freshness, Meta, Opened, Refusal, Times};
 use crate::error::Error;
 use crate::fresh::verdict::Verdict;
+use crate::guard::flight::Moment;
 use crate::l1::Hit;
 
 /// When an entry was over that only replaces another.
@@ -26,11 +27,13 @@ pub(super) struct Seen<T> {
     pub(super) verdict: Verdict,
     /// When it was made; 0 where that does not matter.
     pub(super) created_ms: u64,
+    /// Of those who wait for the same key, who came before this moment knows of nothing newer (`guard/flight.rs`).
+    pub(super) until: Moment,
 }
 
 impl<T> Seen<T> {
-    pub(super) const fn fresh(answer: Answer<T>) -> Self {
-        Self { answer, verdict: Verdict::Fresh, created_ms: 0 }
+    pub(super) const fn fresh(answer: Answer<T>, until: Moment) -> Self {
+        Self { answer, verdict: Verdict::Fresh, created_ms: 0, until }
     }
 
     /// Whether it is served without a loader having failed.
@@ -49,11 +52,12 @@ pub(super) struct Wanted {
 impl Cache {
     /// What L1 has for a key, if it may be served now.
     pub(super) fn near<T: Value>(&self, key: &[u8], wanted: &Wanted) -> Result<Option<Seen<T>>, Error> {
+        // How old L1 may be is said elsewhere, and does not depend on who waits for whom.
         let look_closer = |wire: &[u8], hit: Hit| self.seen_in_l1(wire, &hit, wanted);
         if wanted.options.early_refresh.is_some() {
             return self.in_l1(key, |_, wire, hit| look_closer(wire, hit));
         }
-        self.taken_in_l1(key, |value| Seen::fresh(Some(value)), look_closer)
+        self.taken_in_l1(key, |value| Seen::fresh(Some(value), Moment::EVERYBODY), look_closer)
     }
 
     /// The same for the leader of a flight, who may have waited for the lead. No hit and no miss.
@@ -67,20 +71,20 @@ impl Cache {
             && beta.is_none()
             && let Some(value) = hit.typed()
         {
-            return Some(Seen::fresh(Some(value)));
+            return Some(Seen::fresh(Some(value), Moment::EVERYBODY));
         }
         let meta = Envelope::peek(hit.stored())?;
         if !hit.is_fresh() && self.asks_store_first(&meta) {
             return None;
         }
         let verdict = self.near.fresh.verdict(&meta, self.near.clock.unix_ms(), beta);
-        let seen = Seen { answer: None, verdict, created_ms: meta.times.created_ms };
+        let seen = Seen { answer: None, verdict, created_ms: meta.times.created_ms, until: Moment::EVERYBODY };
         if !seen.serves() {
             return None;
         }
         if meta.is_nothing {
             let is_known = wanted.nothing && verdict != Verdict::Stale;
-            return is_known.then(|| self.nothing());
+            return is_known.then(|| self.nothing(seen.until));
         }
         Some(Seen { answer: Some(self.decoded(wire, hit)?), ..seen })
     }
@@ -90,9 +94,9 @@ impl Cache {
         self.engine.tier.is_some() && meta.times.has_error_window()
     }
 
-    fn nothing<T>(&self) -> Seen<T> {
+    fn nothing<T>(&self, until: Moment) -> Seen<T> {
         self.near.counters.negative_hits.add();
-        Seen::fresh(None)
+        Seen::fresh(None, until)
     }
 
     /// The decoded copy of a hit, whatever its age.
@@ -121,6 +125,7 @@ impl Cache {
         let Some(tier) = &engine.tier else { return Ok(None) };
         let ticket = self.ticket(at);
         let deadline = self.deadline();
+        let until = engine.flights.moment();
         let (stored, own) = match self.count_failure(self.ask(tier, at, deadline).await) {
             Ok(answers) => answers,
             Err(error) if engine.settings.strict => return Err(error.into()),
@@ -137,7 +142,7 @@ impl Cache {
         }
         let meta = *opened.meta();
         let verdict = engine.fresh.verdict(&meta, engine.clock.unix_ms(), wanted.options.early_refresh);
-        let seen = Seen { answer: None, verdict, created_ms: meta.times.created_ms };
+        let seen = Seen { answer: None, verdict, created_ms: meta.times.created_ms, until };
         let is_known = !meta.is_nothing || (wanted.nothing && matches!(verdict, Verdict::Fresh | Verdict::Due));
         let counter = if seen.serves() && is_known { &engine.counters.l2_hits } else { &engine.counters.l2_misses };
         counter.add();
@@ -146,7 +151,7 @@ impl Cache {
         }
         let hit = self.fill(at, stored, &opened, ticket);
         if meta.is_nothing {
-            return Ok(is_known.then(|| self.nothing()));
+            return Ok(is_known.then(|| self.nothing(until)));
         }
         let Some(value) = self.judge(opened.decode::<T>())? else { return Ok(None) };
         let value = Arc::new(value);

@@ -146,6 +146,28 @@ impl Cache {
         Ok(stamp)
     }
 
+    /// Whether nothing was invalidated since a stamp was read: as far as L1 knows, else as the store does.
+    pub(super) async fn stamp_holds(&self, stamp: &Stamp<'_>) -> bool {
+        let settings = &self.near.settings;
+        let own = settings.namespace_epochs.then_some((None, stamp.namespace_epoch));
+        let mut asked = Vec::new();
+        for (name, epoch) in own.into_iter().chain(stamp.tags.iter().map(|tag| (Some(tag.name), tag.epoch))) {
+            let at = self.epoch_at(name);
+            match self.kept_epoch(&at).filter(|_| settings.use_l1) {
+                Some(Number(kept)) if kept == epoch => {}
+                Some(_) => return false,
+                None => asked.push((at, epoch)),
+            }
+        }
+        if asked.is_empty() {
+            return true;
+        }
+        let places: Vec<&At> = asked.iter().map(|(at, _)| at).collect();
+        // What nobody can tell does not hold.
+        let Ok(numbers) = self.ask_epochs(&places).await else { return false };
+        asked.iter().zip(numbers).all(|((_, epoch), number)| number == Some(Number(*epoch)))
+    }
+
     /// Gives something that has no epoch in the store its first, or takes that which another gave it meanwhile.
     async fn create(&self, at: &At, mut first: Option<Number>) -> Result<Kept, Error> {
         let known = |number| Ok(Kept { number, is_invented: false });

@@ -9,6 +9,7 @@ mod flights;
 mod freshness;
 mod interleave;
 mod interop;
+mod joining;
 mod load;
 mod load_many;
 mod outage;

@@ -4,6 +4,17 @@
 //! panics leaves the flight, and one of the waiters leads the next; no flight outlives its callers. A loader that asks for
 //! its own key would wait for itself: it is let through to load on its own. Where that cannot be seen, because the loader
 //! spawned a task that asks, or where a leader is no longer driven, the wait has a bound.
+//!
+//! **Who may have what lands.** A write of this process ends that a flight is found ([`Flights::detach`]); of one of another
+//! process nobody is told in time. So an answer lands with the [`Moment`] up to which it is known to be the newest there is, and
+//! is given to those who came before it. Whoever came later may know of something newer: he leads the next flight or waits
+//! for it, which began after he came, so nobody waits for more than two.
+//!
+//! ```text
+//! from the store    the moment before the store was asked
+//! from a loader     the moment before it was written, if a fence let it in (`cache/fill.rs`); else that before the loader began
+//! from L1, and from a loader without a fence    everybody may have it
+//! ```
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -11,7 +22,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,6 +61,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The flights of one cache. Holds an entry per key that is being loaded, no more.
 pub(crate) struct Flights {
     shards: Box<[Shard]>,
+    moments: AtomicU64,
+}
+
+/// A point in the course of a process's loads, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    /// Before anybody came.
+    pub(crate) const NOBODY: Self = Self(0);
+    /// After everybody who will ever come.
+    pub(crate) const EVERYBODY: Self = Self(u64::MAX);
 }
 
 type Shard = Mutex<HashMap<u64, Arc<Flight>>>;
@@ -60,11 +83,6 @@ struct Flight {
     wire_key: Box<[u8]>,
     state: Mutex<State>,
     changed: Notify,
-    /// Its value is being stored. Who joins now may know of a write by another process that comes right after it, so he looks
-    /// again when it has landed.
-    closing: AtomicBool,
-    /// Its value was older than what another process had written. It is the leader's alone, whose call began before.
-    overtaken: AtomicBool,
 }
 
 enum State {
@@ -73,12 +91,14 @@ enum State {
     Abandoned,
     /// The leader has no answer for anybody else; each loads on his own.
     Parted,
-    Landed(Landed),
+    /// For those who came before that moment.
+    Landed(Landed, Moment),
 }
 
 /// What a follower saw.
 enum Waited {
     Landed(Landed),
+    /// Or what landed is not for him.
     Abandoned,
     Parted,
 }
@@ -104,7 +124,18 @@ impl Flights {
     pub(crate) fn new() -> Self {
         let mut shards = Vec::new();
         shards.resize_with(SHARDS, Mutex::default);
-        Self { shards: shards.into() }
+        Self { shards: shards.into(), moments: AtomicU64::new(0) }
+    }
+
+    /// Now, to be taken before the store or a loader is asked: who comes from here on comes too late for the answer, if nothing
+    /// else is known of it.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment(self.moments.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+
+    /// When a caller comes: before every moment that is taken after this.
+    fn came(&self) -> Moment {
+        Moment(self.moments.load(Ordering::SeqCst))
     }
 
     /// Joins the flight of a key, or begins it.
@@ -124,20 +155,22 @@ impl Flights {
 
     /// Waits for the refresh of a key, if one is flying and it is not the caller's own.
     pub(crate) async fn follow_refresh(&self, hash: KeyHash, wire_key: &[u8]) -> Option<Landed> {
+        let came = self.came();
         let flight = lock(self.shard(hash)).get(&Kind::Refresh.number(hash)).cloned()?;
-        match flight.follow(wire_key).await {
+        match flight.follow(wire_key, came).await {
             Waited::Landed(landed) => Some(landed),
             Waited::Abandoned | Waited::Parted => None,
         }
     }
 
     async fn join_as(&self, kind: Kind, hash: KeyHash, wire_key: &[u8]) -> Part<'_> {
+        let came = self.came();
         loop {
             let flight = match self.begin(kind, hash, wire_key) {
                 Ok(leader) => return Part::Leader(leader),
                 Err(flight) => flight,
             };
-            match flight.follow(wire_key).await {
+            match flight.follow(wire_key, came).await {
                 Waited::Landed(landed) => return Part::Follower(landed),
                 // Its leader may be on the way to take it away: nobody turns in a circle until he has.
                 Waited::Abandoned => self.take_away(kind.number(hash), hash, &flight),
@@ -159,8 +192,6 @@ impl Flights {
             wire_key: wire_key.into(),
             state: Mutex::new(State::Flying),
             changed: Notify::new(),
-            closing: AtomicBool::new(false),
-            overtaken: AtomicBool::new(false),
         });
         shard.insert(kind.number(hash), Arc::clone(&flight));
         Ok(Leader { flights: self, hash, kind, flight })
@@ -176,25 +207,6 @@ impl Flights {
     /// The same for loads alone: what they load is older than what a refresh is about to.
     pub(crate) fn detach_loads(&self, hash: KeyHash) {
         lock(self.shard(hash)).remove(&Kind::Load.number(hash));
-    }
-
-    /// The value of a key's flights is about to be stored.
-    pub(crate) fn closing(&self, hash: KeyHash, wire_key: &[u8]) {
-        self.each(hash, wire_key, |flight| flight.closing.store(true, Ordering::Release));
-    }
-
-    /// The store refused the value of a key's flights, because another process was there first.
-    pub(crate) fn overtaken(&self, hash: KeyHash, wire_key: &[u8]) {
-        self.each(hash, wire_key, |flight| flight.overtaken.store(true, Ordering::Release));
-    }
-
-    fn each(&self, hash: KeyHash, wire_key: &[u8], act: impl Fn(&Flight)) {
-        let shard = lock(self.shard(hash));
-        for kind in [Kind::Load, Kind::Refresh] {
-            if let Some(flight) = shard.get(&kind.number(hash)).filter(|flight| *flight.wire_key == *wire_key) {
-                act(flight);
-            }
-        }
     }
 
     /// As [`Self::detach`], for every key.
@@ -224,8 +236,9 @@ impl Flights {
 }
 
 impl Flight {
-    /// Waits for its end, unless that would be to wait for oneself or for another key.
-    async fn follow(self: &Arc<Self>, wire_key: &[u8]) -> Waited {
+    /// Waits for its end, unless that would be to wait for oneself or for another key. What lands is for those who came before
+    /// the moment that lands with it.
+    async fn follow(self: &Arc<Self>, wire_key: &[u8], came: Moment) -> Waited {
         // A collision of hashes, a loader that asks for its own key, or a leader that stayed in the parent process.
         if *self.wire_key != *wire_key
             || self.process != fork::generation()
@@ -233,15 +246,11 @@ impl Flight {
         {
             return Waited::Parted;
         }
-        let late = self.closing.load(Ordering::Acquire);
-        let waited = within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(self.wait().await) });
-        match waited.await.unwrap_or(Waited::Parted) {
-            Waited::Landed(_) if late => Waited::Abandoned,
-            waited => waited,
-        }
+        let waited = within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(self.wait(came).await) });
+        waited.await.unwrap_or(Waited::Parted)
     }
 
-    async fn wait(&self) -> Waited {
+    async fn wait(&self, came: Moment) -> Waited {
         loop {
             // Registered before the state is read, so that a landing in between is not missed.
             let changed = self.changed.notified();
@@ -249,7 +258,8 @@ impl Flight {
                 State::Flying => {}
                 State::Abandoned => return Waited::Abandoned,
                 State::Parted => return Waited::Parted,
-                State::Landed(landed) => return Waited::Landed(landed.clone()),
+                State::Landed(landed, until) if came < *until => return Waited::Landed(landed.clone()),
+                State::Landed(..) => return Waited::Abandoned,
             }
             changed.await;
         }
@@ -281,12 +291,9 @@ impl Leader<'_> {
         *lock(&self.flight.state) = State::Parted;
     }
 
-    /// Gives the answer to everybody who waits, unless it is too old for some of them: then the next one leads.
-    pub(crate) fn land(self, landed: Landed) {
-        if self.flight.overtaken.load(Ordering::Acquire) {
-            return;
-        }
-        *lock(&self.flight.state) = State::Landed(landed);
+    /// Gives the answer to everybody who waits and came before that moment. Of the others one leads the next flight.
+    pub(crate) fn land(self, landed: Landed, until: Moment) {
+        *lock(&self.flight.state) = State::Landed(landed, until);
         // The rest, waking included, is what happens to every leader that goes.
     }
 }
@@ -374,11 +381,45 @@ mod tests {
         });
         let waiting: Vec<_> = waiting.collect();
         tokio::task::yield_now().await;
-        leader.land(value(7));
+        leader.land(value(7), Moment::EVERYBODY);
         for task in waiting {
             assert_eq!(task.await.unwrap(), 7);
         }
         assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_came_after_the_moment_of_an_answer_waits_for_the_next_and_no_longer() {
+        let flights = Arc::new(Flights::new());
+        let joins = || {
+            let flights = Arc::clone(&flights);
+            tokio::spawn(async move {
+                match flights.join(hash(1), b"k").await {
+                    Part::Follower(landed) => number(landed),
+                    Part::Leader(leader) => {
+                        let moment = flights.moment();
+                        tokio::task::yield_now().await;
+                        leader.land(value(2), moment);
+                        2
+                    }
+                    Part::Alone => panic!("nobody parted"),
+                }
+            })
+        };
+        let Part::Leader(leader) = flights.join(hash(1), b"k").await else { panic!("the first caller leads") };
+        let early: Vec<_> = (0..5).map(|_| joins()).collect();
+        tokio::task::yield_now().await;
+        let moment = flights.moment();
+        let late: Vec<_> = (0..5).map(|_| joins()).collect();
+        tokio::task::yield_now().await;
+        leader.land(value(1), moment);
+        for task in early {
+            assert_eq!(task.await.unwrap(), 1);
+        }
+        for task in late {
+            assert_eq!(task.await.unwrap(), 2);
+        }
+        assert_eq!(flights.moments.load(Ordering::SeqCst), 2, "one of those who came late asked for all of them");
     }
 
     #[tokio::test]
@@ -388,7 +429,7 @@ mod tests {
         let next = Arc::clone(&flights);
         let waiter = tokio::spawn(async move {
             match next.join(hash(1), b"k").await {
-                Part::Leader(leader) => leader.land(value(2)),
+                Part::Leader(leader) => leader.land(value(2), Moment::EVERYBODY),
                 _ => panic!("the waiter leads now"),
             }
         });
@@ -420,7 +461,7 @@ mod tests {
         let Part::Leader(old) = flights.join(hash(1), b"k").await else { panic!() };
         flights.detach(hash(1));
         let Part::Leader(_new) = flights.join(hash(1), b"k").await else { panic!("a new flight begins") };
-        old.land(value(1));
+        old.land(value(1), Moment::EVERYBODY);
         assert_eq!(flights.len(), 1);
     }
 }

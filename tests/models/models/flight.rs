@@ -41,7 +41,7 @@ fn number(landed: &Landed) -> u64 {
 /// It has loaded, has failed for itself alone, was cancelled, or panics.
 fn ends_somehow(leader: Leader<'_>) {
     match thread_rng().gen_range(0..4) {
-        0 => leader.land(value(1)),
+        0 => leader.land(value(1), Moment::EVERYBODY),
         1 => leader.part(),
         2 => drop(leader),
         _ => {
@@ -111,7 +111,7 @@ pub(super) fn after_a_write_nobody_joins_what_began_before_it() {
             Part::Leader(leader) => {
                 let loaded = source.load(Ordering::SeqCst);
                 thread::yield_now();
-                leader.land(value(loaded));
+                leader.land(value(loaded), Moment::EVERYBODY);
             }
             Part::Follower(landed) => assert!(number(&landed) >= at_least, "it is older than the write"),
             Part::Alone => panic!("nobody parted"),
@@ -134,7 +134,7 @@ pub(super) fn a_leader_that_was_detached_takes_nothing_from_the_next() {
                 assert_eq!(leading.fetch_add(1, Ordering::SeqCst), 0, "another new one leads");
                 thread::yield_now();
                 leading.fetch_sub(1, Ordering::SeqCst);
-                leader.land(value(2));
+                leader.land(value(2), Moment::EVERYBODY);
             })
         })
         .collect();
@@ -145,17 +145,20 @@ pub(super) fn a_leader_that_was_detached_takes_nothing_from_the_next() {
     assert_eq!(flights.len(), 0, "no flight outlives its callers");
 }
 
-/// Writes of another process, which detach nothing here. The leader does as a load does: it tells that it is about to store,
-/// is refused if somebody wrote since it read, and gives out what it has.
+/// Writes of another process, which detach nothing here. The leader does as a load does: it takes a moment, asks, takes another,
+/// and is refused if somebody wrote since it asked. A write of this process may take its flight away meanwhile.
 pub(super) fn nobody_gets_what_another_process_had_overwritten_when_he_asked() {
     let flights = Arc::new(Flights::new());
     let store = Arc::new(AtomicU64::new(0));
     let writer = {
-        let store = Arc::clone(&store);
+        let (flights, store) = (Arc::clone(&flights), Arc::clone(&store));
         thread::spawn(move || {
             for _ in 0..2 {
                 thread::yield_now();
                 store.fetch_add(1, Ordering::SeqCst);
+                if thread_rng().gen_bool(0.2) {
+                    flights.detach(HASH);
+                }
             }
         })
     };
@@ -164,15 +167,15 @@ pub(super) fn nobody_gets_what_another_process_had_overwritten_when_he_asked() {
         let at_least = store.load(Ordering::SeqCst);
         match join(&flights) {
             Part::Leader(leader) => {
+                let began = flights.moment();
+                thread::yield_now();
                 let loaded = store.load(Ordering::SeqCst);
                 thread::yield_now();
-                flights.closing(HASH, KEY);
+                let stood = flights.moment();
                 thread::yield_now();
-                if store.load(Ordering::SeqCst) != loaded {
-                    flights.overtaken(HASH, KEY);
-                }
+                let stands = store.load(Ordering::SeqCst) == loaded;
                 thread::yield_now();
-                leader.land(value(loaded));
+                leader.land(value(loaded), if stands { stood } else { began });
             }
             Part::Follower(landed) => assert!(number(&landed) >= at_least, "it was overwritten when he asked"),
             Part::Alone => panic!("nobody parted"),
@@ -191,6 +194,6 @@ pub(super) fn a_load_that_asks_for_its_own_key_waits_for_nobody() {
             matches!(flights.join(HASH, KEY).await, Part::Alone)
         };
         assert!(block_on(leader.lead(asks)), "it would wait for itself");
-        leader.land(value(1));
+        leader.land(value(1), Moment::EVERYBODY);
     });
 }

@@ -11,24 +11,24 @@ use crate::guard::fill_lock::FillLocks;
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Nothing in these tests happens because time passed.
-fn patient() -> FillLocks {
+pub(super) fn patient() -> FillLocks {
     FillLocks::default().with_hold(LONG).with_patience(LONG)
 }
 
-async fn until(what: impl Fn() -> bool) {
+pub(super) async fn until(what: impl Fn() -> bool) {
     while !what() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 /// A load in a process of its own whose loader has begun and waits for the door.
-struct Slow {
+pub(super) struct Slow {
     task: tokio::task::JoinHandle<u32>,
     door: Arc<Notify>,
 }
 
 impl Slow {
-    async fn begin(cache: &Cache, value: u32) -> Self {
+    pub(super) async fn begin(cache: &Cache, value: u32) -> Self {
         let (door, began) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (cache, opens, begins) = (cache.clone(), Arc::clone(&door), Arc::clone(&began));
         let task = tokio::spawn(async move {
@@ -43,7 +43,7 @@ impl Slow {
         Self { task, door }
     }
 
-    async fn end(self) -> u32 {
+    pub(super) async fn end(self) -> u32 {
         self.door.notify_one();
         self.task.await.unwrap()
     }
