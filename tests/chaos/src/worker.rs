@@ -5,7 +5,7 @@
 //!        source ASKED VALUE
 //! says   ask ASKED ID            the loader of operation ID wants to know the source's value
 //!        done ID VALUE|-         an operation is over; what it returned, if it returns something
-//!        failed ID WHY
+//!        failed ID WHAT KIND WHY
 //!        stats JSON              after its input has ended
 //! ```
 //! There is one key per namespace. Operations run at the same time; a loader waits until it is told what the source has.
@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cachekit_backend_redis::RedisBackend;
-use cachekit_core::Cache;
 use cachekit_core::guard::fill_lock::FillLocks;
+use cachekit_core::{Cache, Error};
 use serde_json::json;
 use tokio::sync::oneshot;
 
@@ -55,10 +55,10 @@ impl Source {
     }
 }
 
-/// `chaos worker URL L1 FENCE HOLD_MS`: `L1` is `none`, `capped` or `coherent`, `FENCE` is `fenced` or `open`.
+/// `chaos worker URL L1 FENCE HOLD_MS DEADLINE_US`: `L1` is `none`, `capped` or `coherent`, `FENCE` is `fenced` or `open`.
 pub fn run(arguments: &[String]) -> ExitCode {
-    let [url, l1, fence, hold_ms] = arguments else {
-        eprintln!("chaos: worker URL none|capped|coherent fenced|open HOLD_MS");
+    let [url, l1, fence, hold_ms, deadline_us] = arguments else {
+        eprintln!("chaos: worker URL none|capped|coherent fenced|open HOLD_MS DEADLINE_US");
         return ExitCode::from(2);
     };
     let hold = Duration::from_millis(hold_ms.parse().unwrap_or(1000));
@@ -67,7 +67,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let builder = Cache::builder()
         .backend(backend)
         .without_breaker()
-        .deadline(Duration::from_secs(60))
+        .deadline(Duration::from_micros(deadline_us.parse().unwrap_or(60_000_000)))
         .default_ttl(Duration::from_secs(600))
         .fill_locks(locks.with_fence(fence == "fenced"))
         .coherence(l1 == "coherent");
@@ -89,7 +89,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
             match act(&cache, &what, id, value, &source).await {
                 Ok(Some(value)) => println!("done {id} {value}"),
                 Ok(None) => println!("done {id} -"),
-                Err(error) => println!("failed {id} {what}: {error}"),
+                Err(error) => println!("failed {id} {what} {} {error}", kind(&error)),
             }
         });
     }
@@ -97,13 +97,14 @@ pub fn run(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn act(
-    cache: &Cache,
-    what: &str,
-    id: u64,
-    value: u64,
-    source: &Source,
-) -> Result<Option<u64>, cachekit_core::Error> {
+fn kind(error: &Error) -> &'static str {
+    match error {
+        Error::Backend(error) => error.kind().as_str(),
+        _ => "other",
+    }
+}
+
+async fn act(cache: &Cache, what: &str, id: u64, value: u64, source: &Source) -> Result<Option<u64>, Error> {
     let found = match what {
         "load" => Some(*cache.get_or_load(KEY, async || source.ask(id).await).await?),
         "refresh" => Some(*cache.refresh(KEY, async || source.ask(id).await).await?),

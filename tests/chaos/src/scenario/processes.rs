@@ -32,6 +32,10 @@ const AT_ONCE: usize = 128;
 /// Short, so that a loader that is answered late has lost its lock.
 const HOLD_MS: &str = "10";
 
+/// Of how many operations one may fail. The guards refuse a call that has waited for a place at the store for 0.1 s, which on a
+/// busy machine a few have; a story in which many fail judges nothing.
+const MAX_FAILED: u64 = 100;
+
 /// How the processes are set up.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
@@ -43,21 +47,41 @@ pub struct Cast {
     pub fence: &'static str,
     /// How long an older value may be seen.
     pub window: Duration,
+    /// What an operation may take. So long that it never passes, or so short that it always does, to see that this is noticed.
+    pub deadline: Duration,
+    /// What each episode does, in this order, each once the one before is done or its loader waits; then the loaders are
+    /// answered. Empty: at random.
+    pub script: &'static [(usize, &'static str)],
+}
+
+impl Cast {
+    /// What a fence is for: another process deletes what is being loaded.
+    pub const DELETED: &'static [(usize, &'static str)] = &[(0, "load"), (1, "delete")];
+
+    /// Two that share the store and nothing else.
+    pub const TWO: Self = Self {
+        processes: 2,
+        l1: "none",
+        fence: "fenced",
+        window: Duration::ZERO,
+        deadline: Duration::from_secs(60),
+        script: &[],
+    };
 }
 
 /// One process.
 pub fn one(run: &Run<'_>) -> Report {
-    tell("one-process", run, Cast { processes: 1, l1: "capped", fence: "fenced", window: Duration::ZERO })
+    tell("one-process", run, Cast { processes: 1, l1: "capped", ..Cast::TWO })
 }
 
 /// Two that share the store and nothing else.
 pub fn two(run: &Run<'_>) -> Report {
-    tell("two-processes", run, Cast { processes: 2, l1: "none", fence: "fenced", window: Duration::ZERO })
+    tell("two-processes", run, Cast::TWO)
 }
 
 /// Two that follow each other.
 pub fn coherent(run: &Run<'_>) -> Report {
-    tell("two-coherent", run, Cast { processes: 2, l1: "coherent", fence: "fenced", window: TOLD })
+    tell("two-coherent", run, Cast { l1: "coherent", window: TOLD, ..Cast::TWO })
 }
 
 /// Plays `run.size.interleavings` episodes.
@@ -78,7 +102,7 @@ pub fn tell(name: &str, run: &Run<'_>, cast: Cast) -> Report {
     while over < run.size.interleavings {
         while episodes.len() < AT_ONCE && begun < run.size.interleavings {
             begun += 1;
-            episodes.insert(begun, Episode::new(begun, Random::new(run.seed, begun), cast.processes));
+            episodes.insert(begun, Episode::new(begun, Random::new(run.seed, begun), cast));
         }
         match stage.said.recv_timeout(Duration::from_micros(300)) {
             Ok((worker, line)) => {
@@ -105,6 +129,11 @@ pub fn tell(name: &str, run: &Run<'_>, cast: Cast) -> Report {
         }
     }
     report.fact("interleavings", over);
+    let (begun, failed) = (stage.tally.values().sum::<u64>(), report.count("failed"));
+    report.fact("operations", begun);
+    report.holds(failed.saturating_mul(MAX_FAILED) <= begun, || {
+        format!("{failed} of {begun} operations failed on a store that works, more than one in {MAX_FAILED}")
+    });
     let mut tally: Vec<(&str, u64)> = stage.tally.drain().collect();
     tally.sort_unstable();
     for (what, count) in tally {
@@ -131,7 +160,7 @@ struct Worker {
 impl Worker {
     fn start(chaos: &Path, url: &str, cast: Cast, at: usize, sender: &Sender<(usize, String)>) -> Self {
         let mut child = Command::new(chaos)
-            .args(["worker", url, cast.l1, cast.fence, HOLD_MS])
+            .args(["worker", url, cast.l1, cast.fence, HOLD_MS, &cast.deadline.as_micros().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -200,8 +229,14 @@ impl Stage {
             _ => {
                 self.whose.remove(&id);
                 episode.failed(id);
-                // On a busy machine a guard may refuse a call. What failed has promised nothing, and is never done.
+                // What failed has promised nothing, and is never done.
                 report.add("failed", 1);
+                let why = words.get(2).copied().unwrap_or_default();
+                let what: String = why.split(' ').take(2).map(|word| format!("_{word}")).collect();
+                report.add(&format!("failed{what}"), 1);
+                if report.get(&format!("failed{what}_first")).is_none() {
+                    report.fact(&format!("failed{what}_first"), why);
+                }
             }
         }
     }
@@ -262,17 +297,21 @@ struct Episode {
     /// sources and fast ones, and programs of either kind.
     haste: u64,
     answering: u64,
+    /// Nothing is done while something is under way but loaders that wait.
+    orderly: bool,
     /// Who still sees what the other has overwritten, and is asked again.
     behind: Vec<usize>,
 }
 
 impl Episode {
-    fn new(number: u64, mut random: Random, processes: usize) -> Self {
+    fn new(number: u64, mut random: Random, cast: Cast) -> Self {
         let haste = [3, 10, 60][random.below(3) as usize];
         let answering = [5, 30, 80][random.below(3) as usize];
-        let script = (0..2 + random.below(5))
+        let given = cast.script.len() as u64;
+        let length = if given == 0 { 2 + random.below(5) } else { 0 };
+        let script = (0..length)
             .map(|at| {
-                let worker = random.below(processes as u64) as usize;
+                let worker = random.below(cast.processes as u64) as usize;
                 let what = match random.below(10) {
                     _ if at == 0 => "load",
                     0..=2 => "load",
@@ -284,7 +323,9 @@ impl Episode {
                 (worker, what)
             })
             .rev()
+            .chain(cast.script.iter().rev().copied())
             .collect();
+        let (haste, answering) = if given == 0 { (haste, answering) } else { (100, 0) };
         Self {
             number,
             random,
@@ -298,6 +339,7 @@ impl Episode {
             behind: Vec::new(),
             haste,
             answering,
+            orderly: given != 0,
         }
     }
 
@@ -312,7 +354,7 @@ impl Episode {
                 }
             }
             Act::Playing => {
-                if !self.random.percent(self.haste) {
+                if !self.random.percent(self.haste) || (self.orderly && self.doing.len() != self.asks.len()) {
                     return;
                 }
                 let answers = self.asks.len() as u64;
