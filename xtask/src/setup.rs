@@ -18,6 +18,8 @@ pub(crate) struct Tool {
 }
 
 pub(crate) const CC: Tool = Tool { program: "cc", package: "gcc", why: "plugins in C", proof: &[] };
+pub(crate) const CXX: Tool =
+    Tool { program: "c++", package: "g++", why: "the plugin header as C++ sees it", proof: &[] };
 pub(crate) const MAKE: Tool = Tool { program: "make", package: "make", why: "the example plugin in C", proof: &[] };
 pub(crate) const VALGRIND: Tool =
     Tool { program: "valgrind", package: "valgrind", why: "instruction counts of the plugin border", proof: &[] };

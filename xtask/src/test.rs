@@ -11,7 +11,7 @@ use crate::{root, run, setup, step, tidy};
 
 pub(crate) fn run_tests() -> Result<()> {
     let began = Instant::now();
-    let programs = [setup::CC, setup::MAKE, setup::VALGRIND, setup::PYTHON];
+    let programs = [setup::CC, setup::CXX, setup::MAKE, setup::VALGRIND, setup::PYTHON];
     let servers = [setup::REDIS, setup::MEMCACHED, setup::CURL];
     setup::ensure(programs.iter().chain(&servers))?;
     foreign_compiler()?;

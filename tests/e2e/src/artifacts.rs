@@ -126,6 +126,18 @@ pub fn foreign_file_plugin() -> &'static (PathBuf, String) {
     })
 }
 
+/// A host that runs the conformance cases, built by that other compiler, and the compiler's version.
+pub fn foreign_host() -> &'static (PathBuf, String) {
+    static BUILT: OnceLock<(PathBuf, String)> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let (mut build, version) = foreign_cargo();
+        build.current_dir(root()).arg("build").env("CARGO_TARGET_DIR", target("foreign"));
+        let messages: Vec<Json> = messages(fixture(&mut build, "host")).collect();
+        let host = messages.iter().filter_map(|message| message["executable"].as_str()).next_back();
+        (host.unwrap_or_else(|| panic!("{build:?} made no program")).into(), version)
+    })
+}
+
 /// Nightly where rustup has it, else the distribution's compiler.
 fn foreign_cargo() -> (Command, String) {
     let ours = String::from_utf8(output(Command::new("rustc").arg("--version")).stdout).unwrap();
@@ -156,6 +168,20 @@ fn foreign_cargo() -> (Command, String) {
     (command, version.trim().to_owned())
 }
 
+/// Cargo for a project that is not ours, with the versions of dependencies that ours has, so that nothing is fetched for it. What it
+/// builds lies in a folder that outlives the project; the library of its crate is copied to where a stranger would find it.
+pub fn build_as_a_stranger(project: &Path, crate_name: &str) -> PathBuf {
+    fs::copy(root().join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    for step in [&["fmt", "--check"][..], &["test", "--release"], &["build", "--release"]] {
+        output(cargo().args(step).current_dir(project).env("CARGO_TARGET_DIR", target("stranger")));
+    }
+    let name = format!("lib{crate_name}.so");
+    let (built, place) = (target("stranger").join("release").join(&name), project.join("target/release"));
+    fs::create_dir_all(&place).unwrap();
+    fs::copy(built, place.join(&name)).unwrap();
+    place.join(name)
+}
+
 /// The example plugin in plain C, built by its own Makefile.
 pub fn c_memory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -167,6 +193,33 @@ pub fn c_memory() -> &'static Path {
         output(Command::new("make").arg("--silent").arg("-C").arg(source).arg(format!("OUT={}", library.display())));
         library
     })
+}
+
+/// The same, built by clang, which comes inside of the Zig compiler.
+pub fn c_memory_by_clang() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| made_by_zig("c-memory", "c-memory-by-clang", |zig| format!("CC={zig} cc")))
+}
+
+/// The example plugin in Zig, whose structures come from the header.
+pub fn zig_memory() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| made_by_zig("zig-memory", "zig-memory", |zig| format!("ZIG={zig}")))
+}
+
+/// Builds an example with its Makefile and the Zig compiler, in a folder of its own.
+fn made_by_zig(example: &str, name: &str, compiler: impl FnOnce(&str) -> String) -> PathBuf {
+    let dir = target(name);
+    fs::create_dir_all(&dir).unwrap();
+    let library = dir.join(format!("{example}.so"));
+    let zig = cachekit_test_servers::zig::compiler().to_str().expect("the target folder is text");
+    let mut make = Command::new("make");
+    make.arg("--silent").arg("-C").arg(root().join("plugins-example").join(example)).arg(compiler(zig));
+    make.arg(format!("OUT={}", library.display())).arg(format!("BUILD={}", dir.join("build").display()));
+    // What `zig cc` keeps belongs into the target folder as well.
+    let cache = dir.join("cache");
+    output(make.env("ZIG_GLOBAL_CACHE_DIR", &cache).env("ZIG_LOCAL_CACHE_DIR", &cache));
+    library
 }
 
 /// A variant of the plugin in C that is wrong in many ways; `None` is the right one. A file of its own for each call,

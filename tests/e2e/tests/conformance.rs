@@ -141,3 +141,17 @@ fn the_memory_plugin_in_c() {
     let harness = Loaded::new(plugin, json!({}), Box::new(|| json!({}))).with_a_store_per_instance();
     all_pass("memory, in C", harness);
 }
+
+#[test]
+fn the_memory_plugin_in_c_built_by_clang() {
+    let plugin = Plugin::open(artifacts::c_memory_by_clang(), &Policy::default()).unwrap();
+    let harness = Loaded::new(plugin, json!({}), Box::new(|| json!({}))).with_a_store_per_instance();
+    all_pass("memory, in C by clang", harness);
+}
+
+#[test]
+fn the_memory_plugin_in_zig() {
+    let plugin = Plugin::open(artifacts::zig_memory(), &Policy::default()).unwrap();
+    let harness = Loaded::new(plugin, json!({}), Box::new(|| json!({}))).with_a_store_per_instance();
+    all_pass("memory, in Zig", harness);
+}

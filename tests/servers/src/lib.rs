@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod python;
 pub mod redis;
 pub mod serve;
+pub mod zig;
 
 use std::path::{Path, PathBuf};
 

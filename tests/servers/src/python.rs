@@ -124,7 +124,8 @@ fn has_package(python: &Path) -> bool {
     asks.is_ok_and(|answer| answer.stdout.trim_ascii() == b"0.24.1")
 }
 
-fn run(command: &mut Command, package: &str) {
+/// Runs a command of the set-up; `package` brings its program.
+pub(crate) fn run(command: &mut Command, package: &str) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; apt-get install {package}"));
     assert!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
 }
