@@ -8,6 +8,7 @@
 
 pub mod certificates;
 pub mod memcached;
+pub mod moto;
 pub mod process;
 pub mod proxy;
 pub mod python;
