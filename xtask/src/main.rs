@@ -22,7 +22,8 @@ cargo xtask <task>
   demo              a program caches an expensive job through backends it loads from shared libraries
   test              everything: format, lints, tidy, unit, doc, conformance, end-to-end
   tidy              the house rules that a machine can check
-  chaos             the long faults on real servers, with figures (--quick, --json, --seed N, --list, names)
+  chaos             the long faults on real servers, with figures (--quick, --json, --seed N, --list, names);
+                    interleaver: what one process does, a step at a time on a store and a clock that are held
   plugins           release builds of our plugins, and where they are
   header            writes cachekit-abi/include/cachekit_plugin.h anew
   bench <name>      crossing, file, l1, l2 or stall, side by side with its peers (more arguments are passed on);
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run_demo(),
         ["test"] => test::run_tests(),
         ["tidy"] => tidy::check(&root()),
+        ["chaos", "interleaver"] => interleaver(),
         ["chaos", rest @ ..] => chaos(rest),
         ["plugins"] => plugins::run(),
         ["header"] => header(),
@@ -64,6 +66,13 @@ fn chaos(arguments: &[&str]) -> Result<()> {
     let program = cargo::build(&["build", "--release", "--quiet", "-p", "cachekit-cli"], "cachekit-cli", "bin")?;
     let chaos = ["run", "--release", "--quiet", "-p", "cachekit-chaos", "--", "--program"];
     run(cargo::cargo().args(chaos).arg(program).args(arguments))
+}
+
+/// As the tests of the engine do on every run, for longer: the story with the store inside, where every await is a place to stop.
+fn interleaver() -> Result<()> {
+    let test =
+        ["test", "--release", "--quiet", "-p", "cachekit-core", "--lib", "--", "--nocapture", "tests::interleave"];
+    run(cargo::cargo().args(test).env("CACHEKIT_INTERLEAVINGS", "100000"))
 }
 
 fn header() -> Result<()> {

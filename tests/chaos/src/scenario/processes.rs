@@ -297,6 +297,10 @@ struct Episode {
     /// sources and fast ones, and programs of either kind.
     haste: u64,
     answering: u64,
+    /// About how long after one thing the next is done. Without a pause nearly all of them overlap, and what comes back after
+    /// something has returned is not seen.
+    pause: Duration,
+    not_before: Instant,
     /// Nothing is done while something is under way but loaders that wait.
     orderly: bool,
     /// Who still sees what the other has overwritten, and is asked again.
@@ -325,7 +329,8 @@ impl Episode {
             .rev()
             .chain(cast.script.iter().rev().copied())
             .collect();
-        let (haste, answering) = if given == 0 { (haste, answering) } else { (100, 0) };
+        let pause = Duration::from_millis([0, 2, 6][random.below(3) as usize]);
+        let (haste, answering, pause) = if given == 0 { (haste, answering, pause) } else { (100, 0, Duration::ZERO) };
         Self {
             number,
             random,
@@ -339,6 +344,8 @@ impl Episode {
             behind: Vec::new(),
             haste,
             answering,
+            pause,
+            not_before: Instant::now(),
             orderly: given != 0,
         }
     }
@@ -354,9 +361,14 @@ impl Episode {
                 }
             }
             Act::Playing => {
-                if !self.random.percent(self.haste) || (self.orderly && self.doing.len() != self.asks.len()) {
+                let now = Instant::now();
+                if now < self.not_before
+                    || !self.random.percent(self.haste)
+                    || (self.orderly && self.doing.len() != self.asks.len())
+                {
                     return;
                 }
+                self.not_before = now + self.pause.mul_f64(self.random.below(200) as f64 / 100.0);
                 let answers = self.asks.len() as u64;
                 if answers > 0 && (self.script.is_empty() || self.random.percent(self.answering)) {
                     let (worker, asked, value) = self.asks.swap_remove(self.random.below(answers) as usize);
