@@ -72,6 +72,9 @@
 // Id of `CkHostActivityV1`, asked of the *host*.
 #define CK_ID_HOST_ACTIVITY "cachekit.host.activity/1"
 
+// Id of `CkHostMetricV1`, asked of the *host*.
+#define CK_ID_HOST_METRIC "cachekit.host.metric/1"
+
 // The default name of the exported entry function. Rust plugins append their crate name, so that two of them can be
 // linked into one program; the identity note says which name a library uses.
 #define CK_ENTRY "cachekit_plugin_v1"
@@ -282,6 +285,12 @@
 
 // `CkHostEventV1.emit`: changes can no longer be told; this watch is over.
 #define CK_EVENT_LOST 3
+
+// `CkHostMetricV1.define`: a number that only grows; `record` adds to it.
+#define CK_METRIC_COUNTER 1
+
+// `CkHostMetricV1.define`: a number as it is now; `record` sets it.
+#define CK_METRIC_GAUGE 2
 
 // In `CkActivity.flags`: there is an in-process tier.
 #define CK_ACTIVITY_L1 1
@@ -538,6 +547,20 @@ typedef struct {
     // know is taken as `CK_EVENT_EVERYTHING`.
     void (*emit)(void *host, uint64_t watch, uint32_t kind, CkSlice key);
 } CkHostEventV1;
+
+// The table behind `CK_ID_HOST_METRIC`: numbers of a plugin beside those of its host. Frozen.
+typedef struct {
+    // `sizeof(CkHostMetricV1)`.
+    uint32_t struct_size;
+    // 0.
+    uint32_t flags;
+    // The number of the metric of that name, which is the same each time; `kind` is `CK_METRIC_*`. A name has 1 to 64 of
+    // `a` to `z`, digits and `_`, with its unit last. 0: not taken, because of its name or kind, or because the instance
+    // has 64 of them.
+    uint64_t (*define)(void *host, uint32_t kind, CkSlice name);
+    // Adds to a counter or sets a gauge. Does not wait. A number that was not given is ignored.
+    void (*record)(void *host, uint64_t metric, uint64_t value);
+} CkHostMetricV1;
 
 // What the cache above an instance did so far.
 typedef struct {

@@ -66,6 +66,28 @@ pub struct CkHostEventV1 {
     pub emit: unsafe extern "C" fn(host: *mut c_void, watch: u64, kind: u32, key: CkSlice),
 }
 
+/// [`CkHostMetricV1::define`]: a number that only grows; `record` adds to it.
+pub const CK_METRIC_COUNTER: u32 = 1;
+/// [`CkHostMetricV1::define`]: a number as it is now; `record` sets it.
+pub const CK_METRIC_GAUGE: u32 = 2;
+
+/// The table behind [`CK_ID_HOST_METRIC`](crate::CK_ID_HOST_METRIC): numbers of a plugin beside those of its host. Frozen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "reflect", derive(abi_stable::StableAbi))]
+pub struct CkHostMetricV1 {
+    /// `sizeof(CkHostMetricV1)`.
+    pub struct_size: u32,
+    /// 0.
+    pub flags: u32,
+    /// The number of the metric of that name, which is the same each time; `kind` is `CK_METRIC_*`. A name has 1 to 64 of
+    /// `a` to `z`, digits and `_`, with its unit last. 0: not taken, because of its name or kind, or because the instance
+    /// has 64 of them.
+    pub define: unsafe extern "C" fn(host: *mut c_void, kind: u32, name: CkSlice) -> u64,
+    /// Adds to a counter or sets a gauge. Does not wait. A number that was not given is ignored.
+    pub record: unsafe extern "C" fn(host: *mut c_void, metric: u64, value: u64),
+}
+
 /// In [`CkActivity::flags`]: there is an in-process tier.
 pub const CK_ACTIVITY_L1: u32 = 1;
 

@@ -44,7 +44,7 @@ pub struct CkReflectEntry {
 }
 
 /// The layouts that this build of the crate has, by capability. The first entries are those without which nothing works.
-pub fn layouts() -> [CkLayout; 16] {
+pub fn layouts() -> [CkLayout; 17] {
     const fn of<T: StableAbi>(id: &'static str) -> CkLayout {
         CkLayout { id, layout: T::LAYOUT }
     }
@@ -65,5 +65,6 @@ pub fn layouts() -> [CkLayout; 16] {
         of::<CkConfigSchemaV1>(CK_ID_CONFIG_SCHEMA),
         of::<CkHostEventV1>(CK_ID_HOST_EVENT),
         of::<CkHostActivityV1>(CK_ID_HOST_ACTIVITY),
+        of::<CkHostMetricV1>(CK_ID_HOST_METRIC),
     ]
 }

@@ -39,6 +39,8 @@ pub const CK_ID_FRESHNESS: &str = "cachekit.freshness/1";
 pub const CK_ID_HOST_EVENT: &str = "cachekit.host.event/1";
 /// Id of [`CkHostActivityV1`](crate::CkHostActivityV1), asked of the *host*.
 pub const CK_ID_HOST_ACTIVITY: &str = "cachekit.host.activity/1";
+/// Id of [`CkHostMetricV1`](crate::CkHostMetricV1), asked of the *host*.
+pub const CK_ID_HOST_METRIC: &str = "cachekit.host.metric/1";
 
 /// Asked of a *plugin*: a table of abi_stable layouts, for hosts and plugins built with exactly that abi_stable.
 pub const CK_ID_REFLECT: &str = "cachekit.reflect.abi_stable/0.11.3";

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
 use cachekit_plugin::open::Services;
-use cachekit_plugin::{CacheActivity, HostServices, LogLevel};
+use cachekit_plugin::{CacheActivity, HostServices, LogLevel, MetricKind};
 
 use crate::near::Near;
 
@@ -51,5 +51,9 @@ impl Services for Below {
             Some(near) => Some(near.activity()),
             None => self.services.activity(),
         }
+    }
+
+    fn metric(&self, plugin: &str, kind: MetricKind, name: &str, value: u64) {
+        self.services.metric_of(plugin, kind, name, value);
     }
 }

@@ -20,7 +20,7 @@ use crate::codec::Refusal;
 use crate::guard::stack::GuardCounts;
 use crate::l1::L1Stats;
 use crate::tier::chain::TierStats;
-pub(crate) use enabled::Stopwatch;
+pub(crate) use enabled::{Stopwatch, of_plugin};
 
 /// The name of the histogram of exchanges with the second tier.
 pub const L2_SECONDS: &str = "cachekit_l2_seconds";

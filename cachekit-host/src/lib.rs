@@ -40,6 +40,7 @@ mod reflect;
 mod reflect;
 mod request;
 mod services;
+mod signals;
 pub mod signature;
 mod tables;
 mod text_file;

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use cachekit_abi::{CK_ABI_MAJOR, CK_MAGIC, CkEntryV1, CkPluginV1};
+use cachekit_abi::{CK_ABI_MAJOR, CK_ID_BACKEND, CK_MAGIC, CkEntryV1, CkPluginV1};
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 
 use crate::digest::Sha256;
 use crate::error::LoadError;
 use crate::identity::Identity;
 use crate::image::{Image, Name};
+use crate::signals::Handlers;
 
 /// A library in this process. Never unloaded: a thread or a thread-local destructor of the plugin may outlive any
 /// instance, and code that is gone is no error that could be handled.
@@ -19,6 +20,8 @@ pub(crate) struct Library {
     pub(crate) root: CkPluginV1,
     /// `create` and `destroy` are serialised.
     pub(crate) lifecycle: Mutex<()>,
+    /// Signals whose handlers changed while it was loaded, until somebody was told.
+    pub(crate) took_signals: Mutex<Vec<String>>,
 }
 
 /// Libraries as the dynamic loader tells them apart, by device and inode (copies by what is in them), with the digest of what was loaded, and with what
@@ -53,16 +56,18 @@ impl Library {
                 return Err(LoadError::Open { path, reason });
             }
             None => {
+                let before = Handlers::now();
                 let handle = open(&file)?;
                 let root = root(&handle, &file, &identity.entry);
+                let took = Handlers::now().changed_since(&before);
                 // The loader knows the library by the name of this descriptor and matches names first: were the number
                 // used again, the next file under it would turn out to be this library. So it stays open, as long as
                 // the library stays loaded, which is for ever.
                 std::mem::forget(file);
                 std::mem::forget(handle);
                 let library = root.map(|root| {
-                    let library = Self { identity: identity.clone(), root, lifecycle: Mutex::new(()) };
-                    &*Box::leak(Box::new(library))
+                    let (identity, lifecycle, took_signals) = (identity.clone(), Mutex::new(()), Mutex::new(took));
+                    &*Box::leak(Box::new(Self { identity, root, lifecycle, took_signals }))
                 });
                 loaded.insert(name, (sha256, identity.entry.clone(), library.clone()));
                 library
@@ -94,7 +99,21 @@ fn root(handle: &Handle, file: &Image, entry: &str) -> Result<CkPluginV1, Refusa
     })?;
     // SAFETY: as above.
     let root = unsafe { found() };
-    check_root(root).map_err(Refusal::Contract)
+    check_root(root).and_then(refuse_draft).map_err(Refusal::Contract)
+}
+
+/// Before 1.0 the ids began with `unstable.`, and what stood behind them changed. Such a library would be refused anyway, for
+/// want of the tables it has under other names; this says what to do.
+fn refuse_draft(root: CkPluginV1) -> Result<CkPluginV1, String> {
+    // SAFETY: NULL asks the library itself.
+    let has = |id: &str| !unsafe { (root.query)(std::ptr::null_mut(), id.as_ptr(), id.len()) }.is_null();
+    let draft = format!("unstable.{CK_ID_BACKEND}");
+    if !has(CK_ID_BACKEND) && has(&draft) {
+        return Err(format!(
+            "it was built for a draft of the contract (it knows {draft}); build it again, with the SDK 1.0"
+        ));
+    }
+    Ok(root)
 }
 
 fn check_root(root: *const CkPluginV1) -> Result<CkPluginV1, String> {

@@ -20,6 +20,7 @@ use crate::policy::{Policy, Reflect};
 use crate::reflect::{self, Layouts};
 use crate::request::{InstancePtr, status};
 use crate::services::ServiceTable;
+use crate::signals::{self, Handlers};
 use crate::tables::{self, Tables};
 
 /// What a library says of itself, read without running anything of it.
@@ -170,11 +171,17 @@ impl Plugin {
         };
         let table = ServiceTable::new(services.clone(), &identity.id);
         let (mut inst, mut err) = (std::ptr::null_mut::<c_void>(), CkError::EMPTY);
-        let code = {
+        let (code, took) = {
             let _serialised = self.library.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = Handlers::now();
             // SAFETY: the root was checked; the services live as long as the instance.
-            unsafe { (self.library.root.create)(table.as_ptr(), raw::slice_of(config_json), &mut inst, &mut err) }
+            let code =
+                unsafe { (self.library.root.create)(table.as_ptr(), raw::slice_of(config_json), &mut inst, &mut err) };
+            (code, Handlers::now().changed_since(&before))
         };
+        let loaded = std::mem::take(&mut *self.library.took_signals.lock().unwrap_or_else(PoisonError::into_inner));
+        signals::warn(&services, &identity.id, "while it was loaded", &loaded);
+        signals::warn(&services, &identity.id, "while an instance was opened", &took);
         // SAFETY: the plugin filled the error or left it empty.
         let code = unsafe { status(code, err, Operation::Open) }.map_err(failed)?;
         if code != CK_OK || inst.is_null() {

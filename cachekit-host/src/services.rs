@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use cachekit_abi::{
     self as abi, CK_ABI_MINOR, CK_E_CONFIG, CK_E_INTERNAL, CK_NO, CK_OK, CkActivity, CkBuf, CkHostActivityV1,
-    CkHostEventV1, CkHostV1, CkKv, CkSlice,
+    CkHostEventV1, CkHostMetricV1, CkHostV1, CkKv, CkSlice,
 };
-use cachekit_plugin::{Event, HostServices, Key, LogLevel, Outlet, WatchSink, raw};
+use cachekit_plugin::{Event, HostServices, Key, LogLevel, MetricKind, Outlet, WatchSink, raw};
 use zeroize::Zeroizing;
 
 /// The table an instance is created with, and what stands behind it. Lives until the instance was destroyed.
@@ -27,6 +27,8 @@ struct Behind {
     /// The watches of this instance by the numbers they have at the border. None is used twice.
     watches: Mutex<HashMap<u64, Arc<Outlet>>>,
     next_watch: AtomicU64,
+    /// What the plugin counts; a number of its is a place in this list, from 1.
+    metrics: RwLock<Vec<(MetricKind, String)>>,
 }
 
 impl Behind {
@@ -51,8 +53,13 @@ impl Drop for Registration {
 
 impl ServiceTable {
     pub(crate) fn new(services: HostServices, id: &str) -> Self {
-        let behind =
-            Arc::new(Behind { services, id: id.to_owned(), watches: Mutex::default(), next_watch: AtomicU64::new(1) });
+        let behind = Arc::new(Behind {
+            services,
+            id: id.to_owned(),
+            watches: Mutex::default(),
+            next_watch: AtomicU64::new(1),
+            metrics: RwLock::default(),
+        });
         let table = Box::new(CkHostV1 {
             struct_size: size_of::<CkHostV1>() as u32,
             abi_minor: CK_ABI_MINOR,
@@ -155,12 +162,16 @@ unsafe extern "C" fn query(_: *mut c_void, id: *const u8, id_len: usize) -> *con
     static EVENT: CkHostEventV1 = CkHostEventV1 { struct_size: size_of::<CkHostEventV1>() as u32, flags: 0, emit };
     static ACTIVITY: CkHostActivityV1 =
         CkHostActivityV1 { struct_size: size_of::<CkHostActivityV1>() as u32, flags: 0, read: activity };
+    static METRIC: CkHostMetricV1 =
+        CkHostMetricV1 { struct_size: size_of::<CkHostMetricV1>() as u32, flags: 0, define, record };
     // SAFETY: the plugin passes a readable id.
     let id = unsafe { raw::bytes_of(CkSlice { ptr: id, len: id_len }) };
     if id == abi::CK_ID_HOST_EVENT.as_bytes() {
         std::ptr::from_ref(&EVENT).cast()
     } else if id == abi::CK_ID_HOST_ACTIVITY.as_bytes() {
         std::ptr::from_ref(&ACTIVITY).cast()
+    } else if id == abi::CK_ID_HOST_METRIC.as_bytes() {
+        std::ptr::from_ref(&METRIC).cast()
     } else {
         std::ptr::null()
     }
@@ -178,6 +189,52 @@ unsafe extern "C" fn emit(host: *mut c_void, watch: u64, kind: u32, key: CkSlice
             abi::CK_EVENT_LOST => Event::Lost,
             _ => Event::Everything,
         });
+    }));
+}
+
+/// Most metrics of one instance, and the longest name of one, bytes: names become labels somewhere that live for ever.
+const MAX_METRICS: usize = 64;
+const MAX_METRIC_NAME: usize = 64;
+
+unsafe extern "C" fn define(host: *mut c_void, kind: u32, name: CkSlice) -> u64 {
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        let kind = match kind {
+            abi::CK_METRIC_COUNTER => MetricKind::Counter,
+            abi::CK_METRIC_GAUGE => MetricKind::Gauge,
+            _ => return 0,
+        };
+        if name.ptr.is_null() || !(1..=MAX_METRIC_NAME).contains(&name.len) {
+            return 0;
+        }
+        // SAFETY: as in `log`.
+        let (behind, name) = unsafe { (&*host.cast::<Behind>(), raw::bytes_of(name)) };
+        if !name.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) {
+            return 0;
+        }
+        let mut metrics = behind.metrics.write().unwrap_or_else(PoisonError::into_inner);
+        let place = match metrics.iter().position(|(_, known)| known.as_bytes() == name) {
+            Some(place) if metrics[place].0 != kind => return 0,
+            Some(place) => place,
+            None if metrics.len() == MAX_METRICS => return 0,
+            None => {
+                metrics.push((kind, String::from_utf8_lossy(name).into_owned()));
+                metrics.len() - 1
+            }
+        };
+        place as u64 + 1
+    }));
+    answer.unwrap_or(0)
+}
+
+unsafe extern "C" fn record(host: *mut c_void, metric: u64, value: u64) {
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: as in `log`.
+        let behind = unsafe { &*host.cast::<Behind>() };
+        let Some(place) = metric.checked_sub(1).and_then(|place| usize::try_from(place).ok()) else { return };
+        let metrics = behind.metrics.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((kind, name)) = metrics.get(place) {
+            behind.services.metric_of(&behind.id, *kind, name, value);
+        }
     }));
 }
 

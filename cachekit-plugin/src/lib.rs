@@ -34,7 +34,7 @@ pub use freshness::{Dated, Freshness};
 pub use health::Health;
 pub use key::{Key, KeyDigest};
 pub use limits::{Enumerates, KeyBytes, Limits};
-pub use open::{CacheActivity, HostServices, LogLevel, Open, SecretRef, Services};
+pub use open::{CacheActivity, HostServices, LogLevel, MetricKind, Open, SecretRef, Services};
 pub use ttl::Ttl;
 pub use watch::{Event, Outlet, Watch, WatchGuard, WatchSink};
 #[doc(hidden)]

@@ -20,6 +20,10 @@ pub trait Open: Backend + Sized {
     /// that is linked uses its caller's.
     const TOKIO: bool = false;
 
+    /// Of what the library's own code and its clients say through `tracing` and `log`, what goes to the host (feature
+    /// `tracing`). Client libraries are loud below this, and sometimes careless with secrets.
+    const LOG_LEVEL: LogLevel = LogLevel::Info;
+
     /// Opens an instance. Must return soon: reach for the network on first use, not here. An outage of the store is
     /// no reason to fail; a configuration that cannot work is ([`Kind::Config`]).
     fn open(config: Self::Config, host: HostServices) -> Result<Self, BackendError>;
@@ -50,6 +54,15 @@ pub enum LogLevel {
     Trace = 5,
 }
 
+/// What a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MetricKind {
+    /// It only grows; what is told is added.
+    Counter = 1,
+    /// It is as it was told last.
+    Gauge = 2,
+}
+
 /// What a host offers to the backends it opens. Implemented by hosts, used through [`HostServices`].
 ///
 /// Called while an instance is being opened or ended, with that library's opening and ending serialised: an implementation
@@ -64,6 +77,12 @@ pub trait Services: Send + Sync + 'static {
     /// What the cache above this instance did so far; `None` if no cache stands above it. Cheap enough for every request.
     fn activity(&self) -> Option<CacheActivity> {
         None
+    }
+
+    /// Takes a number beside the host's own. `plugin` is the id of the library it comes from, empty for one that is linked;
+    /// `name` has 1 to 64 of `a` to `z`, digits and `_`. Cheap enough for every request.
+    fn metric(&self, plugin: &str, kind: MetricKind, name: &str, value: u64) {
+        let _ = (plugin, kind, name, value);
     }
 }
 
@@ -112,10 +131,35 @@ impl HostServices {
         self.0.activity()
     }
 
+    /// Adds to a counter of this backend, which stands beside the host's own: `cachekit_plugin_<name>_total`. `name` has 1 to
+    /// 64 of `a` to `z`, digits and `_`; others, and more than 64 names of an instance, are dropped.
+    pub fn count(&self, name: &str, more: u64) {
+        if is_metric_name(name) {
+            self.0.metric("", MetricKind::Counter, name, more);
+        }
+    }
+
+    /// Sets a gauge of this backend: `cachekit_plugin_<name>`. Names as in [`Self::count`].
+    pub fn gauge(&self, name: &str, value: u64) {
+        if is_metric_name(name) {
+            self.0.metric("", MetricKind::Gauge, name, value);
+        }
+    }
+
+    /// As [`Services::metric`], for hosts that hand on what a library told them.
+    pub fn metric_of(&self, plugin: &str, kind: MetricKind, name: &str, value: u64) {
+        self.0.metric(plugin, kind, name, value);
+    }
+
     /// Resolves a secret reference.
     pub fn secret(&self, reference: &str) -> Result<String, BackendError> {
         self.0.secret(reference).map_err(|reason| BackendError::new(Kind::Config, Operation::Open, reason))
     }
+}
+
+/// Names are part of other names, in systems that are strict about them.
+fn is_metric_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 impl fmt::Debug for HostServices {

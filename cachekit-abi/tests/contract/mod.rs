@@ -48,6 +48,7 @@ pub(crate) fn records() -> Vec<Record> {
         CkHostEventV1 { struct_size, flags, emit }
         CkActivity { struct_size, flags, l1_hits, l2_hits, misses }
         CkHostActivityV1 { struct_size, flags, read }
+        CkHostMetricV1 { struct_size, flags, define, record }
         CkBatchV1 { struct_size, flags, get_many, set_many, delete_many }
         CkTtlV1 { struct_size, flags, ttl, touch }
         CkLockV1 { struct_size, flags, lock, unlock }
@@ -76,7 +77,7 @@ pub(crate) fn numbers() -> Vec<(&'static str, i128)> {
         CK_OP_READ CK_OP_CLEAR CK_OP_WATCH CK_OP_GET_DATED CK_OP_SET_STALE
         CK_DATED_STALE CK_FRESH_UNKNOWN CK_ACTIVITY_L1
         CK_LOG_ERROR CK_LOG_WARN CK_LOG_INFO CK_LOG_DEBUG CK_LOG_TRACE
-        CK_EVENT_CHANGED CK_EVENT_EVERYTHING CK_EVENT_LOST
+        CK_METRIC_COUNTER CK_METRIC_GAUGE CK_EVENT_CHANGED CK_EVENT_EVERYTHING CK_EVENT_LOST
         CK_MAGIC CK_ABI_MAJOR CK_ABI_MINOR CK_NOTE_TYPE
     }
 }
@@ -88,6 +89,6 @@ macro_rules! texts {
 pub(crate) fn texts() -> Vec<(&'static str, &'static str)> {
     texts! {
         CK_ID_BACKEND CK_ID_ASYNC CK_ID_BATCH CK_ID_TTL CK_ID_LOCK CK_ID_CAS CK_ID_SCAN CK_ID_CLEAR CK_ID_CONFIG_SCHEMA
-        CK_ID_WATCH CK_ID_FRESHNESS CK_ID_HOST_EVENT CK_ID_HOST_ACTIVITY CK_ENTRY CK_NOTE_OWNER
+        CK_ID_WATCH CK_ID_FRESHNESS CK_ID_HOST_EVENT CK_ID_HOST_ACTIVITY CK_ID_HOST_METRIC CK_ENTRY CK_NOTE_OWNER
     }
 }

@@ -1,7 +1,7 @@
-//! What the engine offers to the backends it opens: its log, and secrets by reference.
+//! What the engine offers to the backends it opens: its log, secrets by reference, a place for their numbers.
 
 use cachekit_plugin::open::Services;
-use cachekit_plugin::{HostServices, LogLevel};
+use cachekit_plugin::{HostServices, LogLevel, MetricKind};
 
 /// Forwards log lines to `tracing` and resolves `env:NAME` and `file:/path`.
 ///
@@ -22,13 +22,21 @@ impl EngineServices {
 
 impl Services for EngineServices {
     fn log(&self, level: LogLevel, target: &str, message: &str, fields: &[(&str, &str)]) {
-        let fields = fields.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+        // A library's lines have its id, which operators filter by; a linked backend has none.
+        let plugin = fields.iter().find(|(key, _)| *key == "plugin").map(|(_, id)| *id);
+        let others = fields.iter().filter(|(key, _)| *key != "plugin");
+        let fields = others.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ");
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(target: "cachekit::backend", tracing::Level::$level, plugin, from = target, fields, "{message}")
+            };
+        }
         match level {
-            LogLevel::Error => tracing::error!(target: "cachekit::backend", from = target, fields, "{message}"),
-            LogLevel::Warn => tracing::warn!(target: "cachekit::backend", from = target, fields, "{message}"),
-            LogLevel::Info => tracing::info!(target: "cachekit::backend", from = target, fields, "{message}"),
-            LogLevel::Debug => tracing::debug!(target: "cachekit::backend", from = target, fields, "{message}"),
-            LogLevel::Trace => tracing::trace!(target: "cachekit::backend", from = target, fields, "{message}"),
+            LogLevel::Error => event!(ERROR),
+            LogLevel::Warn => event!(WARN),
+            LogLevel::Info => event!(INFO),
+            LogLevel::Debug => event!(DEBUG),
+            LogLevel::Trace => event!(TRACE),
         }
     }
 
@@ -51,5 +59,9 @@ impl Services for EngineServices {
             }
             _ => Err("a secret is named by env:NAME or file:/absolute/path".to_owned()),
         }
+    }
+
+    fn metric(&self, plugin: &str, kind: MetricKind, name: &str, value: u64) {
+        crate::observe::of_plugin(plugin, kind, name, value);
     }
 }

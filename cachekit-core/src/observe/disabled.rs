@@ -1,6 +1,6 @@
 //! The same surface where nobody measures: it compiles to nothing.
 
-use cachekit_plugin::Operation;
+use cachekit_plugin::{MetricKind, Operation};
 
 pub(crate) struct Stopwatch;
 
@@ -13,3 +13,5 @@ impl Stopwatch {
 
     pub(crate) fn load(&self, _succeeded: bool) {}
 }
+
+pub(crate) fn of_plugin(_plugin: &str, _kind: MetricKind, _name: &str, _value: u64) {}

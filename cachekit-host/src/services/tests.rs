@@ -109,3 +109,50 @@ fn activity_is_read_whole_or_not_at_all() {
     assert_eq!(read(&none, size), (CK_NO, 9, 9, 9, 9));
     assert!(capability::<CkHostEventV1>(&none, "cachekit.host.unknown/1").is_none());
 }
+
+/// Counts what it is told.
+#[derive(Default)]
+struct Numbers(Mutex<Vec<String>>);
+
+impl cachekit_plugin::open::Services for Numbers {
+    fn log(&self, _: LogLevel, _: &str, _: &str, _: &[(&str, &str)]) {}
+    fn secret(&self, _: &str) -> Result<String, String> {
+        Err("none".into())
+    }
+    fn metric(&self, plugin: &str, kind: MetricKind, name: &str, value: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{plugin} {kind:?} {name} {value}"));
+    }
+}
+
+#[test]
+fn metrics_have_bounded_names_and_one_kind_each() {
+    let numbers = Arc::new(Numbers::default());
+    let services = ServiceTable::new(HostServices::new(numbers.clone()), "test");
+    let table: &CkHostMetricV1 = capability(&services, abi::CK_ID_HOST_METRIC).unwrap();
+    // SAFETY: the services are alive, and the slices are readable, or must not be read.
+    let define = |kind, name: CkSlice| unsafe { (table.define)((*services.as_ptr()).host, kind, name) };
+    // SAFETY: as above.
+    let record = |metric, value| unsafe { (table.record)((*services.as_ptr()).host, metric, value) };
+
+    let hits = define(abi::CK_METRIC_COUNTER, raw::slice_of(b"hits"));
+    let open = define(abi::CK_METRIC_GAUGE, raw::slice_of(b"open_2"));
+    assert!(hits != 0 && open != 0 && hits != open);
+    assert_eq!(define(abi::CK_METRIC_COUNTER, raw::slice_of(b"hits")), hits, "the same name is the same metric");
+    assert_eq!(define(abi::CK_METRIC_GAUGE, raw::slice_of(b"hits")), 0, "and of one kind");
+    let long = [b'a'; 65];
+    for wrong in [&b""[..], b"Hits", b"a-b", b"\xff", b"user:42", &long] {
+        assert_eq!(define(abi::CK_METRIC_COUNTER, raw::slice_of(wrong)), 0, "{wrong:?}");
+    }
+    assert_eq!(define(abi::CK_METRIC_COUNTER, NOTHING), 0);
+    assert_eq!(define(77, raw::slice_of(b"kind")), 0);
+    record(hits, 3);
+    record(open, 9);
+    for unknown in [0, 3, u64::MAX] {
+        record(unknown, 1);
+    }
+    let told = numbers.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    assert_eq!(told, ["test Counter hits 3", "test Gauge open_2 9"]);
+    let taken =
+        (0..100).filter(|n| define(abi::CK_METRIC_COUNTER, raw::slice_of(format!("n{n}").as_bytes())) != 0).count();
+    assert_eq!(taken + 2, 64, "an instance has no more");
+}

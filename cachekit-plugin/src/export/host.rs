@@ -1,12 +1,18 @@
 //! The host's services as a plugin sees them.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use cachekit_abi::{self as abi, CK_OK, CkActivity, CkBuf, CkHostActivityV1, CkHostEventV1, CkHostV1, CkKv, CkSlice};
+use cachekit_abi::{
+    self as abi, CK_OK, CkActivity, CkBuf, CkHostActivityV1, CkHostEventV1, CkHostMetricV1, CkHostV1, CkKv, CkSlice,
+};
 
-use crate::open::{CacheActivity, HostServices, LogLevel, Services};
+use crate::open::{CacheActivity, HostServices, LogLevel, MetricKind, Services};
 use crate::raw;
 use crate::watch::{Event, WatchSink};
+
+/// Names that are asked for; of those a host takes 64.
+const MAX_METRICS: usize = 256;
 
 /// The host's table, until the instance ends.
 ///
@@ -19,6 +25,9 @@ struct Table {
     host: *const CkHostV1,
     event: *const CkHostEventV1,
     activity: *const CkHostActivityV1,
+    metric: *const CkHostMetricV1,
+    /// The host's numbers of metrics, by kind and name; 0 for one it does not take.
+    metrics: Mutex<HashMap<(MetricKind, String), u64>>,
 }
 
 // SAFETY: the tables are read-only, and their functions may be called from any thread.
@@ -33,7 +42,14 @@ impl Border {
         let table = (!host.is_null()).then(|| {
             // SAFETY: by the contract of this function; the host's tables have at least the size of their id.
             let query = |id: &str| unsafe { ((*host).query)((*host).host, id.as_ptr(), id.len()) };
-            Table { host, event: query(abi::CK_ID_HOST_EVENT).cast(), activity: query(abi::CK_ID_HOST_ACTIVITY).cast() }
+            Table {
+                host,
+                event: query(abi::CK_ID_HOST_EVENT).cast(),
+                activity: query(abi::CK_ID_HOST_ACTIVITY).cast(),
+                // An older host has none.
+                metric: query(abi::CK_ID_HOST_METRIC).cast(),
+                metrics: Mutex::default(),
+            }
         });
         Arc::new(Self(RwLock::new(table)))
     }
@@ -41,6 +57,11 @@ impl Border {
     /// Forgets the table, after waiting for calls that are using it.
     fn end(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether the instance has not ended.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Ends it when the answer is dropped, also by a panic: a thread that the backend left behind must not call a host that
@@ -145,5 +166,28 @@ impl Services for Border {
             l2_hits: out.l2_hits,
             misses: out.misses,
         })
+    }
+    fn metric(&self, _: &str, kind: MetricKind, name: &str, value: u64) {
+        let guard = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(table) = &*guard else { return };
+        // SAFETY: the tables are valid while the guard is held.
+        let (Some(metrics), host) = (unsafe { (table.metric.as_ref(), (*table.host).host) }) else { return };
+        let mut known = table.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = match known.get(&(kind, name.to_owned())) {
+            Some(&number) => number,
+            // A library that makes names of what it is asked would fill this without end; the host takes no more either.
+            None if known.len() >= MAX_METRICS => 0,
+            None => {
+                // SAFETY: as above, and the name lives until the call returns.
+                let number = unsafe { (metrics.define)(host, kind as u32, raw::slice_of(name.as_bytes())) };
+                known.insert((kind, name.to_owned()), number);
+                number
+            }
+        };
+        drop(known);
+        if number != 0 {
+            // SAFETY: as above.
+            unsafe { (metrics.record)(host, number, value) };
+        }
     }
 }

@@ -16,6 +16,7 @@ mod runtime;
 #[cfg(not(feature = "tokio"))]
 #[path = "runtime_disabled.rs"]
 mod runtime;
+mod said;
 mod waker;
 
 pub use instance::Powers;

@@ -6,7 +6,7 @@ use cachekit_abi::{self as abi, CkError, CkHostV1, CkPluginV1, CkSlice};
 
 use super::host::Border;
 use super::instance::{Instance, Powers, entry};
-use super::{calls, driver, runtime};
+use super::{calls, driver, runtime, said};
 use crate::backend::Backend;
 use crate::error::Operation;
 use crate::open::Open;
@@ -53,6 +53,7 @@ unsafe extern "C" fn create<E: Export>(
             runtime::start(E::Backend::TOKIO);
             let _runtime = runtime::enter(E::Backend::TOKIO);
             let border = Border::new(host);
+            said::listen(&border, E::Backend::LOG_LEVEL);
             let unless_opened = Border::ending(&border);
             let backend = E::Backend::open_json(raw::bytes_of(config_json), border.services())?;
             out.write(Instance::new(backend, border).into_raw());
