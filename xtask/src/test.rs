@@ -30,10 +30,28 @@ pub(crate) fn run_tests() -> Result<()> {
     step("documentation");
     let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
     run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
+    // Before the others, which load what this builds.
+    example("http")?;
     step("tests: unit, doc, conformance, end to end");
     run(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
     step(&format!("all passed in {} s", began.elapsed().as_secs()));
     Ok(())
+}
+
+/// An example plugin in Rust, from its own manifest: nothing of the workspace names it. Its dependencies are compiled in a folder
+/// of their own, and once.
+fn example(name: &str) -> Result<()> {
+    let manifest = root().join("plugins-example").join(name).join("Cargo.toml");
+    let task = |command: &str, arguments: &[&str]| {
+        let mut task = cargo();
+        task.arg(command).arg("--manifest-path").arg(&manifest).args(arguments);
+        task.env("CARGO_TARGET_DIR", root().join("target").join(name));
+        run(&mut task)
+    };
+    step(&format!("the example plugin {name}: format, lints, tests"));
+    task("fmt", &["--check"])?;
+    task("clippy", &["--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    task("test", &["--no-fail-fast"])
 }
 
 /// A second compiler for the plugins that a host of this one loads: nightly where rustup has it, else the distribution's.

@@ -69,6 +69,17 @@ pub fn memory_plugin() -> &'static Path {
     BUILT.get_or_init(|| cdylib(fixture(cargo().arg("build"), "memory"), "memory_plugin"))
 }
 
+/// The example plugin for stores behind HTTP, in the folder that its own tests are built in.
+pub fn http_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = cargo();
+        // With its tests, so that what they have built is not built again with other features.
+        build.args(["build", "--tests", "--manifest-path"]).arg(root().join("plugins-example/http/Cargo.toml"));
+        cdylib(build.env("CARGO_TARGET_DIR", root().join("target/http")), "cachekit_http")
+    })
+}
+
 /// The plugin that misbehaves as its options say.
 pub fn chaos_plugin() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
