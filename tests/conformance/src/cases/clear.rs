@@ -78,7 +78,7 @@ fn clearing_without_a_prefix_empties_the_store(s: &Subject) -> Result<(), Failur
     for key in &keys {
         isolated.set(key, echo(key))?;
     }
-    let kept = write(s, &["in another store"])?;
+    let kept = write(s, &["in-another-store"])?;
     let cleared = isolated.try_clear(b"")??;
     ensure!(cleared == 30, "clearing a store of 30 entries counts {cleared}");
     for key in &keys {
