@@ -27,6 +27,18 @@ const PACKAGES: [&str; 6] = [
     "boto3==1.44.8",
     "requests-cache==1.3.3",
 ];
+/// moto looks at a condition and writes in two steps, on a thread for each request, so two conditional writes may both happen; in
+/// DynamoDB they are one step. So here one request is answered at a time.
+const SERVES: &str = "
+import sys, threading
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import run_simple
+app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+def one_at_a_time(environ, start_response):
+    with turn:
+        return list(app(environ, start_response))
+run_simple('127.0.0.1', int(sys.argv[1]), one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
+";
 /// It answers with these only when all of it is there.
 const ASKS: &str = "import boto3, flask, flask_cors, moto.dynamodb.models, moto.server, requests_cache; \
                     from importlib.metadata import version; \
@@ -52,7 +64,7 @@ impl Moto {
         let dir = tempfile::Builder::new().prefix("moto-").tempdir().expect("a place for temporary files");
         let python = interpreter().display().to_string();
         let port_text = port.to_string();
-        let arguments = ["-m", "moto.server", "-H", "127.0.0.1", "-p", &port_text];
+        let arguments = ["-c", SERVES, &port_text];
         let process = Mutex::new(Process::start(&python, "python3-venv", dir.path(), &arguments));
         let server = Self { port, process, _dir: dir };
         let mut ended = false;
