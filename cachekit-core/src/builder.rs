@@ -372,7 +372,7 @@ impl CacheBuilder {
     }
 
     /// Counts which keys L1 is asked for most, so that [`Cache::hot_keys`] can name about so many (at most 10 000). 0, the
-    /// default, counts nothing. Costs a lookup one to two nanoseconds, and some 128 KiB.
+    /// default, counts nothing. Costs some 128 KiB, and something of each lookup (`docs/l1.md`).
     #[must_use]
     pub fn hot_keys(mut self, keys: usize) -> Self {
         self.hot_keys = keys;
@@ -426,9 +426,10 @@ impl CacheBuilder {
     /// dictionary beside a compression other than zstd.
     pub fn build(mut self) -> Result<Cache, Error> {
         let names = match &self.encryption {
-            Some(Encryption { keyring, tenant, hash_keys, .. }) => {
+            Some(encryption) => {
+                let Encryption { keyring, tenant, .. } = encryption;
                 self.codec.sealer = Some(Arc::new(NativeSealer::new(Arc::clone(keyring), tenant)?));
-                hash_keys.then(|| keyring.name_key(tenant)).transpose()?
+                encryption.names()?
             }
             None => None,
         };
@@ -477,6 +478,7 @@ impl CacheBuilder {
             epoch_ttl: self.epoch_ttl,
             is_vouchable: !tier.as_ref().is_some_and(Tier::has_fronts),
             fail_closed: self.encryption.as_ref().is_some_and(|encryption| encryption.keyring.is_fail_closed()),
+            reseal: self.encryption.as_ref().is_some_and(|encryption| encryption.reseal),
             sealed_l1: self.encryption.as_ref().is_some_and(|encryption| !encryption.plaintext_in_l1),
             prefixed: self.prefixed,
             snapshot: self.snapshot,

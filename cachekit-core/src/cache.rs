@@ -140,6 +140,8 @@ pub(crate) struct Settings {
     pub(crate) is_vouchable: bool,
     /// Entries that an encrypting cache must not accept are errors, not misses.
     pub(crate) fail_closed: bool,
+    /// Entries that a previous master key opened are written anew under the current one.
+    pub(crate) reseal: bool,
     /// L1 keeps what the store gets and nothing decoded, because that is sealed and what is decoded is not.
     pub(crate) sealed_l1: bool,
     /// The store is known to put something before its keys.
@@ -238,7 +240,8 @@ impl Cache {
     ) -> Result<(), Error> {
         let at = self.at(key.as_ref())?;
         let times = self.times(&options)?;
-        let stamp = self.stamp(&options.tags).await?;
+        let tags = self.stored_tags(&options.tags)?;
+        let stamp = self.stamp(&tags).await?;
         let stored = self.engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
         let entry = Entry { stored, times, typed: None, decodes: true };
         let Err(entry) = self.accept_behind(&at, entry, options.behind, &stamp) else { return Ok(()) };
@@ -252,7 +255,8 @@ impl Cache {
     pub async fn set_bytes(&self, key: impl AsRef<[u8]>, bytes: &[u8], options: SetOptions) -> Result<(), Error> {
         let at = self.at(key.as_ref())?;
         let times = self.times(&options)?;
-        let stamp = self.stamp(&options.tags).await?;
+        let tags = self.stored_tags(&options.tags)?;
+        let stamp = self.stamp(&tags).await?;
         let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0, &stamp), bytes)?;
         let entry = Entry { stored, times, typed: None, decodes: false };
         let Err(entry) = self.accept_behind(&at, entry, options.behind, &stamp) else { return Ok(()) };
@@ -434,6 +438,7 @@ impl Cache {
         }
         counters.l2_hits.add();
         self.extend_if_due(opened.meta(), at.wire.as_bytes());
+        self.reseal_if_due(&opened, at.wire.as_bytes());
         let hit = self.fill(at, stored, &opened, ticket);
         Some((opened, hit))
     }

@@ -113,6 +113,14 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    /// Whether an entry was refused, and no store out of reach. Where outages are misses, only those that must not be passed
+    /// over in silence come as far as this.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
 /// What `try_get_or_load` can fail with.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -104,7 +104,7 @@ pub enum KeyError {
 pub struct Namespace {
     /// `ck:<namespace>:`
     prefix: Arc<[u8]>,
-    /// What hashes its keys; `None`: they are stored as they are.
+    /// What hashes its keys and tags; `None`: they are stored as they are.
     names: Option<Arc<NameKey>>,
 }
 
@@ -154,7 +154,15 @@ impl Namespace {
         &self.prefix
     }
 
-    /// Where the epoch of a tag of this namespace is kept.
+    /// A tag as entries carry it and as its epoch is filed: hashed where keys are, under a prefix that no key has.
+    pub(crate) fn stored_tag<'a>(&self, tag: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.names {
+            None => Cow::Borrowed(tag),
+            Some(names) => Cow::Owned(names.hash(self.tag_epoch(b"").as_bytes(), tag).to_vec()),
+        }
+    }
+
+    /// Where the epoch of a tag of this namespace is kept; the tag as entries carry it.
     pub(crate) fn tag_epoch(&self, tag: &[u8]) -> WireKey {
         self.epoch_key(b't', tag)
     }

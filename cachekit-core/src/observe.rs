@@ -155,6 +155,8 @@ counters! {
     hard_timeouts,
     /// Entries that a get gave their life anew.
     lives_extended,
+    /// Entries that a previous master key had opened and that were written anew under the current one.
+    entries_resealed,
     /// Values that were not kept, because a write or a deletion of their key came while they were on their way.
     overtaken,
     /// Fill locks taken: loads that no other process runs at the same time.

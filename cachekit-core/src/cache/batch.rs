@@ -85,7 +85,8 @@ impl Cache {
     ) -> Result<(), Error> {
         let engine = &*self.engine;
         let times = self.times(&options)?;
-        let stamp = self.stamp(&options.tags).await?;
+        let tags = self.stored_tags(&options.tags)?;
+        let stamp = self.stamp(&tags).await?;
         let mut entries: Vec<(At, Entry)> = Vec::with_capacity(items.len());
         for (key, value) in items {
             let at = self.at(key.as_ref())?;

@@ -376,7 +376,8 @@ impl Cache {
     {
         let engine = &*self.engine;
         // Read before the loader begins, so that what is invalidated meanwhile stays invalid.
-        let stamp = self.stamp(&wanted.options.set.tags).await?;
+        let tags = self.stored_tags(&wanted.options.set.tags)?;
+        let stamp = self.stamp(&tags).await?;
         engine.counters.loads.add();
         let span = tracing::debug_span!(target: "cachekit", "load", key = ?at.wire);
         let load = || loading(span, load());

@@ -14,6 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cachekit_plugin::{Deadline, Operation};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -23,13 +24,13 @@ use super::load::lead;
 use super::seen::{Answer, Seen, Wanted};
 use super::{At, Cache, LoadOptions, Unsettled, Value};
 use crate::background::Errand;
-use crate::codec::{Meta, Times};
+use crate::codec::{Envelope, Meta, Opened, Times};
 use crate::error::{Error, LoadError};
 use crate::fresh::verdict::Verdict;
 use crate::guard::deadline::within;
 use crate::guard::flight::Part;
 use crate::invalidate::Ticket;
-use crate::key::strip;
+use crate::key::WireKey;
 
 /// How long a refresh in the background may take whose loader has no hard timeout: what hangs must not keep its place for
 /// good.
@@ -307,7 +308,35 @@ impl Cache {
         if near.fresh.config.extend_on_get.is_none() || !near.fresh.wants_extension(&meta.times, near.clock.unix_ms()) {
             return;
         }
-        let Some(Ok(wire)) = strip(&self.namespace, wire).map(|key| self.namespace.wire(key)) else { return };
+        self.write_again(wire, Again::Longer);
+    }
+
+    /// Writes an entry that the store returned anew under the current master key, in the background, if it is sealed under
+    /// another and the cache was told to. Only where the store has conditional writes: a read must not overwrite what
+    /// somebody has written meanwhile.
+    pub(super) fn reseal_if_due(&self, opened: &Opened, wire: &[u8]) {
+        if self.engine.settings.reseal && self.is_under_another_key(opened.envelope()) {
+            self.write_again(wire, Again::Resealed);
+        }
+    }
+
+    /// The same for the epoch of a tag or a namespace: an entry whose tags nobody can read any more is out of force.
+    pub(super) fn reseal_epoch_if_due(&self, at: &At, stored: &Bytes) {
+        if self.engine.settings.reseal && Envelope::parse(stored).is_ok_and(|epoch| self.is_under_another_key(&epoch)) {
+            self.write_again(at.wire.as_bytes(), Again::Epoch);
+        }
+    }
+
+    fn is_under_another_key(&self, envelope: &Envelope) -> bool {
+        let (Some(sealer), Some(tier)) = (&self.engine.codec.sealer, &self.engine.tier) else { return false };
+        tier.has_cas() && envelope.key_name() != Some(sealer.key_name())
+    }
+
+    /// Begins to write an entry again, one at a time of each key.
+    fn write_again(&self, wire: &[u8], again: Again) {
+        let near = &*self.near;
+        // Not through the namespace, which would hash a second time what is hashed already.
+        let Some(wire) = WireKey::parse(wire) else { return };
         let at = At { hash: near.l1.hash(wire.as_bytes()), wire };
         let Some(refreshing) = near.underway.begin(at.hash, near.clock.coarse_ms()) else { return };
         let ticket = self.ticket(&at);
@@ -317,31 +346,53 @@ impl Cache {
         };
         let cache = self.borrowed();
         near.background.begin(place, async move {
-            match cache.extend(&at, ticket).await {
+            match cache.rewrite(&at, ticket, again).await {
                 Ok(true) => {
-                    cache.near.counters.lives_extended.add();
+                    let counters = &cache.near.counters;
+                    match again {
+                        Again::Longer => counters.lives_extended.add(),
+                        Again::Resealed | Again::Epoch => counters.entries_resealed.add(),
+                    }
                     refreshing.settle();
                 }
-                // It is gone, or somebody wrote: nothing to extend.
+                // It is gone, or somebody wrote: nothing to write again.
                 Ok(false) => refreshing.settle(),
                 Err(_) => refreshing.fail(cache.retry_at_ms()),
             }
         });
     }
 
-    async fn extend(&self, at: &At, ticket: Ticket) -> Result<bool, Error> {
+    async fn rewrite(&self, at: &At, ticket: Ticket, again: Again) -> Result<bool, Error> {
         let engine = &*self.engine;
         let now_ms = engine.clock.unix_ms();
-        let renew = |old: Times| old.shifted_to(now_ms);
+        // A touch seals anew, whatever it does to the times.
+        let renew = |old: Times| match again {
+            Again::Longer => old.shifted_to(now_ms),
+            Again::Resealed | Again::Epoch => old,
+        };
         let Some(tier) = &engine.tier else { return self.touch_l1(at, &renew).await };
         let deadline = self.deadline();
         let _turn = self.count_failure(self.turn(at, deadline, Operation::Touch).await)?;
+        if matches!(again, Again::Epoch) {
+            return self.rewrite_epoch(tier, at, deadline).await;
+        }
         if !engine.writes.still(self.slot, at.hash, ticket) {
             return Ok(false);
         }
         let unsettled = Unsettled { engine, at };
-        let extended = self.touch_tier(tier, at, &renew, deadline).await?;
+        let written = self.touch_tier(tier, at, &renew, deadline).await?;
         unsettled.forget();
-        Ok(extended)
+        Ok(written)
     }
+}
+
+/// Why an entry is written again by a read.
+#[derive(Clone, Copy)]
+enum Again {
+    /// To give it its life anew.
+    Longer,
+    /// To seal it under the current master key.
+    Resealed,
+    /// The same, of one that holds an epoch.
+    Epoch,
 }

@@ -9,6 +9,7 @@
 //! Entries without tags pay for none of this: neither an exchange nor a look. What an epoch is, is in
 //! `invalidate/epochs.rs`; how soon others see a new one, in `docs/coherence.md`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -86,7 +87,8 @@ impl Cache {
     pub async fn invalidate_tags<T: AsRef<[u8]>>(&self, tags: &[T]) -> Result<(), Error> {
         self.check_open()?;
         tags.iter().try_for_each(|tag| check(tag.as_ref()))?;
-        let places: Vec<At> = tags.iter().map(|tag| self.epoch_at(Some(tag.as_ref()))).collect();
+        let places: Vec<At> =
+            tags.iter().map(|tag| self.epoch_at(Some(&self.namespace.stored_tag(tag.as_ref())))).collect();
         let _invalidating = Invalidating::begin(&self.engine);
         let renewals: Vec<_> = places.iter().map(|at| self.renew(at)).collect();
         let answers: Vec<Result<(), Error>> = stream::iter(renewals).buffered(IN_FLIGHT).collect().await;
@@ -103,7 +105,18 @@ impl Cache {
         self.publish(at, fresh()?, false).await.map(|_| ())
     }
 
-    /// The epochs of `tags`, and of the namespace where entries carry that, as they are now.
+    /// The tags of a write as entries carry them.
+    pub(super) fn stored_tags<'a>(&self, tags: &'a Tags) -> Result<Cow<'a, Tags>, Error> {
+        if tags.is_empty() || !self.namespace.hashes_keys() {
+            return Ok(Cow::Borrowed(tags));
+        }
+        tags.check()?;
+        let mut hashed = Tags::default();
+        tags.iter().for_each(|tag| hashed.add(&self.namespace.stored_tag(tag)));
+        Ok(Cow::Owned(hashed))
+    }
+
+    /// The epochs of `tags` as entries carry them, and of the namespace where entries carry that, as they are now.
     pub(super) async fn stamp<'a>(&self, tags: &'a Tags) -> Result<Stamp<'a>, Error> {
         let in_use = self.near.settings.namespace_epochs;
         if tags.is_empty() && !in_use {
@@ -121,7 +134,7 @@ impl Cache {
             let asked: Vec<&At> = missing.iter().map(|&at| &places[at]).collect();
             let answers = match self.ask_epochs(&asked).await {
                 Ok(answers) => answers.into_iter().map(Some).collect(),
-                Err(error) if self.near.settings.strict => return Err(error),
+                Err(error) if self.near.settings.strict || error.is_refusal() => return Err(error),
                 // Nobody can say which epochs these are: the entry is for this process alone, as without a store.
                 Err(_) => vec![None; missing.len()],
             };
@@ -187,7 +200,7 @@ impl Cache {
                     Some(Some(number)) => return known(*number),
                     _ => continue,
                 },
-                Err(error) if self.near.settings.strict => return Err(error),
+                Err(error) if self.near.settings.strict || error.is_refusal() => return Err(error),
                 Err(_) => return self.invent(at),
             }
         }
@@ -327,7 +340,7 @@ impl Cache {
             true => Vec::new(),
             false => match self.ask_epochs(&asked.iter().collect::<Vec<_>>()).await {
                 Ok(numbers) => numbers,
-                Err(error) if self.near.settings.strict => return Err(error),
+                Err(error) if self.near.settings.strict || error.is_refusal() => return Err(error),
                 // Nobody can say that they are in force, so they are not.
                 Err(_) => vec![None; asked.len()],
             },
@@ -414,8 +427,21 @@ impl Cache {
             return Ok(None);
         };
         let Some(number) = self.judge(Number::read(&self.engine.codec, &at.wire, &stored))? else { return Ok(None) };
+        self.reseal_epoch_if_due(at, &stored);
         self.keep_epoch(at, number, ticket, stored);
         Ok(Some(number))
+    }
+
+    /// Puts the epoch that the store has into it again, under the current master key, if nobody changes it meanwhile. What L1
+    /// has of it stays right: it is the same number.
+    pub(super) async fn rewrite_epoch(&self, tier: &Tier, at: &At, deadline: Deadline) -> Result<bool, Error> {
+        let found = self.count_failure(tier.get_version(&at.wire, deadline).await)?;
+        let Some((stored, version)) = found else { return Ok(false) };
+        let codec = &self.engine.codec;
+        let Some(number) = self.judge(Number::read(codec, &at.wire, &stored))? else { return Ok(false) };
+        let stored = number.stored(codec, &at.wire)?;
+        self.count_failure(tier.set_if(&at.wire, stored, self.epoch_ttl(), Some(version), deadline).await)
+            .map_err(Error::from)
     }
 
     fn keep_epoch(&self, at: &At, number: Number, ticket: Ticket, stored: Bytes) {
@@ -440,7 +466,7 @@ impl Cache {
         hit.typed::<Number>().map(|number| Kept { number: *number, is_invented: hit.stored().is_empty() })
     }
 
-    /// Where the epoch of a tag is, or that of the namespace.
+    /// Where the epoch of a tag is (as entries carry it), or that of the namespace.
     pub(super) fn epoch_at(&self, tag: Option<&[u8]>) -> At {
         let wire = match tag {
             Some(tag) => self.namespace.tag_epoch(tag),

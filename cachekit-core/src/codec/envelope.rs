@@ -14,7 +14,7 @@ use super::compress::Compressor;
 use super::dictionary::DictionaryId;
 use super::freshness::Times;
 use super::refusal::{EncodeError, Refusal};
-use super::seal::{Cipher, NONCE_LEN, TAG_LEN};
+use super::seal::{Cipher, KeyName, NONCE_LEN, TAG_LEN};
 use super::serialize::Serializer;
 
 /// First bytes of every native entry. 0xC1 is the one byte MessagePack never uses, so no reader of another format of the
@@ -314,6 +314,12 @@ impl Envelope {
     #[must_use]
     pub fn wire_key(&self) -> &[u8] {
         &self.stored[HEADER_LEN..self.key_end]
+    }
+
+    /// The name of the key that sealed it; `None` if it is not sealed.
+    #[must_use]
+    pub fn key_name(&self) -> Option<KeyName> {
+        key_name(&self.stored).filter(|_| self.is_sealed()).map(KeyName::new)
     }
 
     /// Its tags, in the order they were written.

@@ -111,6 +111,8 @@ struct Encryption {
     enabled: Field<bool>,
     plaintext_in_l1: Field<bool>,
     hash_keys: Field<bool>,
+    name_key: Field<SecretRef>,
+    reseal: Field<bool>,
     master_key: Field<SecretRef>,
     previous_master_keys: Field<Vec<SecretRef>>,
     fail_closed: Field<bool>,
@@ -292,12 +294,15 @@ impl File {
             (&fields.enabled, &mut config.encryption_enabled, "encryption.enabled"),
             (&fields.plaintext_in_l1, &mut config.encryption_plaintext_in_l1, "encryption.plaintext_in_l1"),
             (&fields.hash_keys, &mut config.encryption_hash_keys, "encryption.hash_keys"),
+            (&fields.reseal, &mut config.encryption_reseal, "encryption.reseal"),
         ] {
             self.take(field, setting, name, |yes| Ok(*yes))?;
         }
         let key = |secret: &SecretRef| keys::master(&Zeroizing::new(EngineServices.secret(&secret.reference)?));
         let field = "encryption.master_key";
         self.take(&fields.master_key, &mut config.master_key, field, |secret| key(secret).map(Some))?;
+        let field = "encryption.name_key";
+        self.take(&fields.name_key, &mut config.encryption_name_key, field, |secret| key(secret).map(Some))?;
         let field = "encryption.previous_master_keys";
         self.take(&fields.previous_master_keys, &mut config.previous_master_keys, field, |secrets| {
             let texts: Result<Vec<_>, _> =

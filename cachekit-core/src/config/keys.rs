@@ -44,8 +44,12 @@ impl Config {
         let encryption = Encryption::new(keyring)
             .with_tenant(self.tenant())
             .with_plaintext_in_l1(self.encryption_plaintext_in_l1.value)
-            .with_hashed_keys(self.encryption_hash_keys.value);
-        Ok(Some(encryption))
+            .with_hashed_keys(self.encryption_hash_keys.value)
+            .with_reseal(self.encryption_reseal.value);
+        Ok(Some(match &self.encryption_name_key.value {
+            Some(key) => encryption.with_name_key(key.clone()),
+            None => encryption,
+        }))
     }
 }
 
@@ -57,11 +61,10 @@ impl Config {
     pub fn key_namespace(&self) -> Result<Namespace, ConfigError> {
         let name = &self.namespace;
         let namespace = Namespace::new(&name.value).map_err(|error| refuse("namespace", name, error.to_string()))?;
-        let hashing = self.encryption()?.filter(|encryption| encryption.hash_keys);
-        let names = hashing.map(|encryption| encryption.keyring.name_key(&encryption.tenant)).transpose();
+        let names = self.encryption()?.map(|encryption| encryption.names()).transpose();
         let names =
             names.map_err(|error| refuse("encryption.deployment_uuid", &self.deployment_uuid, error.to_string()))?;
-        Ok(namespace.hashing(names.map(Arc::new)))
+        Ok(namespace.hashing(names.flatten().map(Arc::new)))
     }
 }
 
@@ -92,6 +95,11 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         let reason = format!("key {} stands there twice; perhaps another one was meant", at + 1);
         return Err(refuse("previous_master_keys", previous, reason));
     }
+    let name_key = &config.encryption_name_key;
+    if name_key.value.is_some() && !config.encryption_hash_keys.value {
+        let reason = "no key is hashed under it; set encryption.hash_keys = true as well";
+        return Err(refuse("encryption.name_key", name_key, reason.into()));
+    }
     let enabled = &config.encryption_enabled;
     if !enabled.value {
         if config.preset.value == Some("secure") {
@@ -103,6 +111,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         for (field, knob) in [
             ("encryption.plaintext_in_l1", &config.encryption_plaintext_in_l1),
             ("encryption.hash_keys", &config.encryption_hash_keys),
+            ("encryption.reseal", &config.encryption_reseal),
         ] {
             if knob.value {
                 return Err(refuse(field, knob, reason()));

@@ -230,6 +230,10 @@ pub struct Config {
     pub encryption_plaintext_in_l1: Setting<bool>,
     /// Whether an encrypting cache gives its store keyed hashes in place of keys.
     pub encryption_hash_keys: Setting<bool>,
+    /// What they are hashed under; `None`: the current master key.
+    pub encryption_name_key: Setting<Option<MasterKey>>,
+    /// Whether what a previous key opened is written anew under the current one.
+    pub encryption_reseal: Setting<bool>,
     /// What encrypted entries are sealed with. It encrypts nothing by being there.
     pub master_key: Setting<Option<MasterKey>>,
     /// What encrypted entries may also be opened with, in this order.
@@ -290,6 +294,8 @@ impl Default for Config {
             encryption_enabled: Setting::default_to(false),
             encryption_plaintext_in_l1: Setting::default_to(false),
             encryption_hash_keys: Setting::default_to(false),
+            encryption_name_key: Setting::default_to(None),
+            encryption_reseal: Setting::default_to(false),
             master_key: Setting::default_to(None),
             previous_master_keys: Setting::default_to(Vec::new()),
             encryption_fail_closed: Setting::default_to(true),

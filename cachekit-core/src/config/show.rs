@@ -83,7 +83,12 @@ pub(super) fn show(config: &Config) -> BTreeMap<String, Shown> {
         ("encryption.enabled", shown(&config.encryption_enabled, |enabled| json!(enabled))),
         ("encryption.plaintext_in_l1", shown(&config.encryption_plaintext_in_l1, |plaintext| json!(plaintext))),
         ("encryption.hash_keys", shown(&config.encryption_hash_keys, |hash| json!(hash))),
+        ("encryption.reseal", shown(&config.encryption_reseal, |reseal| json!(reseal))),
         // That there is a key, and nothing more.
+        (
+            "encryption.name_key",
+            shown(&config.encryption_name_key, |key| json!(if key.is_some() { HIDDEN } else { "none" })),
+        ),
         ("encryption.master_key", shown(&config.master_key, |key| json!(if key.is_some() { HIDDEN } else { "none" }))),
         (
             "encryption.previous_master_keys",

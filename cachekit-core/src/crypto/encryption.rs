@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::derive::DEFAULT_TENANT;
-use super::keyring::Keyring;
+use super::error::KeyringError;
+use super::keyring::{Keyring, MasterKey};
+use super::names::NameKey;
 
 /// Encrypts everything that a cache stores, and makes it accept nothing else.
 ///
@@ -26,6 +28,9 @@ pub struct Encryption {
     pub(crate) tenant: Arc<str>,
     pub(crate) plaintext_in_l1: bool,
     pub(crate) hash_keys: bool,
+    pub(crate) reseal: bool,
+    /// What hashes; `None`: the current master key.
+    name_key: Option<MasterKey>,
 }
 
 impl Encryption {
@@ -33,7 +38,8 @@ impl Encryption {
     #[must_use]
     pub fn new(keyring: impl Into<Arc<Keyring>>) -> Self {
         let (plaintext_in_l1, hash_keys) = (false, false);
-        Self { keyring: keyring.into(), tenant: DEFAULT_TENANT.into(), plaintext_in_l1, hash_keys }
+        let (keyring, tenant) = (keyring.into(), DEFAULT_TENANT.into());
+        Self { keyring, tenant, plaintext_in_l1, hash_keys, reseal: false, name_key: None }
     }
 
     /// For a tenant: it has keys of its own, and no cache of another tenant opens its entries. The tenant is no part of the
@@ -52,12 +58,39 @@ impl Encryption {
         self
     }
 
-    /// Whether the store gets keyed hashes in place of keys (`false`). Listings then show hashes, in which keys cannot be
-    /// recognized by anybody; and since the hash is made of the current master key, a rotation starts with a cold cache.
+    /// Whether the store gets keyed hashes in place of keys and tags (`false`). Listings then show hashes, in which keys
+    /// cannot be recognized by anybody. The hash is made of the current master key, so that a rotation starts with a cold
+    /// cache, unless there is a [key for names](Self::with_name_key).
     #[must_use]
     pub fn with_hashed_keys(mut self, hash: bool) -> Self {
         self.hash_keys = hash;
         self
+    }
+
+    /// What keys and tags are hashed under, in place of the current master key: entries are then found after a rotation of
+    /// that. It seals nothing. A cache that has hashed under its master key until now goes on with that one here.
+    #[must_use]
+    pub fn with_name_key(mut self, key: MasterKey) -> Self {
+        self.name_key = Some(key);
+        self
+    }
+
+    /// Whether a read that needed a previous master key writes the entry anew under the current one, in the background
+    /// (`false`): a rotation is over sooner, also for entries that live for ever, for one conditional write per entry. Stores
+    /// without conditional writes are left alone.
+    #[must_use]
+    pub fn with_reseal(mut self, reseal: bool) -> Self {
+        self.reseal = reseal;
+        self
+    }
+
+    /// What hashes this tenant's keys and tags; `None`: they are stored as they are.
+    pub(crate) fn names(&self) -> Result<Option<NameKey>, KeyringError> {
+        let of = |tenant| match &self.name_key {
+            Some(key) => key.name_key(tenant),
+            None => self.keyring.name_key(tenant),
+        };
+        self.hash_keys.then(|| of(&self.tenant)).transpose()
     }
 }
 
@@ -68,6 +101,8 @@ impl fmt::Debug for Encryption {
             .field("keyring", &self.keyring)
             .field("plaintext_in_l1", &self.plaintext_in_l1)
             .field("hash_keys", &self.hash_keys)
+            .field("reseal", &self.reseal)
+            .field("has_name_key", &self.name_key.is_some())
             .finish_non_exhaustive()
     }
 }

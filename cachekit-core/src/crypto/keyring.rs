@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, TryLockError};
 use lru::LruCache;
 use zeroize::Zeroizing;
 
-use super::aead::AeadKey;
+use super::aead::{AeadKey, Provider};
 use super::derive::{Domain, Use, derive, derive_native, fingerprint};
 use super::error::KeyringError;
 use super::names::NameKey;
@@ -67,6 +67,11 @@ impl MasterKey {
             return Err(KeyringError::RawLength { len: key.len() });
         }
         Ok(Self(Zeroizing::new(key.to_vec())))
+    }
+
+    /// What hashes a tenant's keys.
+    pub(super) fn name_key(&self, tenant: &str) -> Result<NameKey, KeyringError> {
+        Ok(NameKey::new(&derive_native(&self.0, Use::Names, tenant)?))
     }
 
     /// Every byte is looked at, however early two keys differ.
@@ -195,6 +200,17 @@ impl Keyring {
         self.derived(index, Form::Native, tenant)
     }
 
+    /// The same by a provider of the caller's choice; not kept.
+    pub(super) fn native_key_by(
+        &self,
+        provider: Provider,
+        index: usize,
+        tenant: &str,
+    ) -> Result<Arc<DerivedKey>, KeyringError> {
+        let key = derive_native(&self.keys[index].0, Use::Entries, tenant)?;
+        Ok(Arc::new(DerivedKey { aead: AeadKey::with(provider, &key), fingerprint: fingerprint(&key) }))
+    }
+
     /// What stands in a native entry for the key that sealed it. The same for all tenants: an entry of another tenant is one
     /// under a known key that does not open, and so tampering, not a key that somebody forgot.
     pub(super) fn key_name(&self, index: usize) -> Result<u64, KeyringError> {
@@ -204,8 +220,8 @@ impl Keyring {
     }
 
     /// What hashes a tenant's keys: made of the current master key alone.
-    pub(crate) fn name_key(&self, tenant: &str) -> Result<NameKey, KeyringError> {
-        Ok(NameKey::new(&derive_native(&self.keys[0].0, Use::Names, tenant)?))
+    pub(super) fn name_key(&self, tenant: &str) -> Result<NameKey, KeyringError> {
+        self.keys[0].name_key(tenant)
     }
 
     fn derived(&self, index: usize, form: Form, tenant: &str) -> Result<Arc<DerivedKey>, KeyringError> {

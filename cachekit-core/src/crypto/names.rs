@@ -1,8 +1,8 @@
-//! Keyed hashes in place of keys, for stores that must not learn what is cached.
+//! Keyed hashes in place of keys and tags, for stores that must not learn what is cached.
 //!
-//! A key often says more than its value: an address, a patient, a search. Hashed under a key of the cache it says nothing,
-//! cannot be guessed and tried, and is still the same each time, so entries are found. What stays visible: the namespace,
-//! that two reads concern the same entry, how large it is, and when.
+//! A key often says more than its value: an address, a patient, a search. So does a tag. Hashed under a key of the cache they
+//! say nothing, cannot be guessed and tried, and are still the same each time, so entries are found. What stays visible: the
+//! namespace, that two reads concern the same entry, that two entries share a tag, how large they are, and when.
 
 use std::fmt;
 

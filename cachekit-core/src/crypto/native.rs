@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::aead::{NONCE_LEN, TAG_LEN, draw_nonce};
+use super::aead::{NONCE_LEN, Provider, TAG_LEN, draw_nonce};
 use super::error::KeyringError;
 use super::keyring::{DerivedKey, Keyring};
 use crate::codec::{Cipher, KeyName, OpenError, SealError, Sealed, Sealer};
@@ -32,9 +32,25 @@ impl NativeSealer {
     /// # Errors
     /// [`KeyringError::Tenant`].
     pub fn new(keyring: Arc<Keyring>, tenant: &str) -> Result<Self, KeyringError> {
-        let key = |index| Ok((KeyName::new(keyring.key_name(index)?), keyring.native_key(index, tenant)?));
-        let keys = (0..keyring.len()).map(key).collect::<Result<Vec<_>, KeyringError>>()?;
-        let (current, key) = key(0)?;
+        Self::of(Arc::clone(&keyring), |index| keyring.native_key(index, tenant))
+    }
+
+    /// The same with a provider of the caller's choice, where [`Provider::in_use`] is not wanted: for comparisons, and for
+    /// who must name what computes his cipher. One that is not in this build is replaced by the one that always is.
+    ///
+    /// # Errors
+    /// As [`NativeSealer::new`].
+    pub fn with_provider(keyring: Arc<Keyring>, tenant: &str, provider: Provider) -> Result<Self, KeyringError> {
+        Self::of(Arc::clone(&keyring), |index| keyring.native_key_by(provider, index, tenant))
+    }
+
+    fn of(
+        keyring: Arc<Keyring>,
+        key: impl Fn(usize) -> Result<Arc<DerivedKey>, KeyringError>,
+    ) -> Result<Self, KeyringError> {
+        let named = |index| Ok((KeyName::new(keyring.key_name(index)?), key(index)?));
+        let keys = (0..keyring.len()).map(named).collect::<Result<Vec<_>, KeyringError>>()?;
+        let (current, key) = named(0)?;
         Ok(Self { keyring, keys, current, key })
     }
 

@@ -1,7 +1,7 @@
 //! What the in-process tier counts, at a price a hit does not feel.
 //!
-//! One shared counter would make every hit of every core write the same cache line: 20-40 ns each under contention, more
-//! than the hit itself. So counters are striped, and a thread *leases* a stripe for as long as it lives. A leased stripe has
+//! One shared counter would make every hit of every core write the same cache line, which under contention costs more than
+//! the hit itself. So counters are striped, and a thread *leases* a stripe for as long as it lives. A leased stripe has
 //! one writer, which adds with a plain load and store, no locked instruction; readers sum the stripes. Threads beyond the
 //! 63 leases share the last stripe and add atomically there. No count is lost in either case.
 

@@ -1,5 +1,6 @@
 //! A cache that encrypts, on the reference store: what lies there, and what is made of what somebody else put there.
 
+mod names;
 mod seams;
 
 use cachekit_plugin::Deadline;

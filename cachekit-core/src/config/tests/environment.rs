@@ -286,6 +286,9 @@ fn secure_without_a_usable_key_says_what_is_wrong_and_how_to_get_one() {
     assert!(toml("enabled = true").starts_with("master_key (/"), "{}", toml("enabled = true"));
     assert!(toml("hash_keys = true").contains("encryption.hash_keys") && toml("hash_keys = true").contains(":2"));
     assert!(toml("plaintext_in_l1 = true").contains("does not encrypt"));
+    assert!(toml("reseal = true").contains("does not encrypt"));
+    let name_key = "name_key = { \"$secret\" = \"env:NO_SUCH_VARIABLE_HERE\" }";
+    assert!(toml(name_key).contains("encryption.name_key") && toml(name_key).contains("is not set"));
     let text = words(from_toml("preset = \"secure\"\n[encryption]\nenabled = false\n"));
     assert!(text.contains("encryption.enabled") && text.contains(":3") && text.contains("leave out"), "{text}");
 }
