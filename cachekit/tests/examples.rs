@@ -27,6 +27,7 @@ const EXAMPLES: &[(&str, Needs)] = &[
     ("cached", Needs::Nothing),
     ("index_sources", Needs::Elsewhere("xtask/src/demo.rs")),
     ("redis_from_env", Needs::Redis),
+    ("secure_sessions", Needs::Redis),
     ("tier_chain", Needs::Redis),
     ("tags", Needs::Nothing),
     ("two_processes", Needs::Redis),
