@@ -1,19 +1,22 @@
 #![forbid(unsafe_code)]
-//! The command line: `benches-compare <crossing|file|l1|l2|outage|overload|stall> [--json] [--quick]`.
+//! The command line: `benches-compare <codec|crossing|file|l1|l2|outage|overload|secure|stall> [--json] [--quick]`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches_compare::{Effort, Failure, crossing, file, l1, l2};
+use benches_compare::{Effort, Failure, codec, crossing, file, l1, l2, secure};
 
 const USAGE: &str = "\
-usage: benches-compare crossing [--json] [--quick]
+usage: benches-compare codec    [--json] [--quick]
+       benches-compare crossing [--json] [--quick]
        benches-compare file     [--json] [--quick] [--dir DIR]     DIR: on the disk to measure (default: the temporary directory)
        benches-compare l1       [--json] [--quick]
        benches-compare l2       [--json] [--quick] [--only redis|memcached] [--callers COUNT]     with either, gets alone
        benches-compare outage   [--json] [--quick]
        benches-compare overload [--json] [--quick]
+       benches-compare secure   [--json] [--quick]
        benches-compare stall    [--json] [--quick]
+       benches-compare secure-calls get|set BYTES COUNT            our calls alone, for a profiler
        benches-compare l1-get COUNT                                the public gets alone, for a profiler
        benches-compare l2-get WHO COUNT CALLERS                    the gets of one contender on Redis alone, for a profiler";
 
@@ -49,13 +52,19 @@ fn run() -> Result<ExitCode, Failure> {
     let effort = if flags.quick { Effort::Quick } else { Effort::Full };
     let words: Vec<&str> = flags.words.iter().map(String::as_str).collect();
     let report = match words[..] {
+        ["codec"] => codec::run(effort)?,
         ["crossing"] => crossing::run(effort)?,
         ["file"] => file::run(effort, flags.dir.as_deref())?,
         ["l1"] => l1::run(effort)?,
         ["l2"] => l2::run(effort, &flags.part)?,
         ["outage"] => l2::run_outage(effort)?,
         ["overload"] => l2::run_overload(effort)?,
+        ["secure"] => secure::run(effort)?,
         ["stall"] => l2::run_stall(effort)?,
+        ["secure-calls", operation, bytes, count] => {
+            secure::calls(operation, bytes.parse()?, count.parse()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         ["l1-get", count] => {
             l1::calls(count.parse()?)?;
             return Ok(ExitCode::SUCCESS);

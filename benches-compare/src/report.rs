@@ -42,6 +42,8 @@ pub enum Goal {
     RatioAtLeast(f64),
     /// Our figure alone.
     AtMost(f64),
+    /// Our figure, and by how much it may be above the peer's.
+    AtMostMore(f64),
     /// Our figure, and by how much it may be below the peer's.
     AtLeastLess(f64),
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Goal {
             Self::RatioAtMost(bound) => write!(f, "≤ {bound:.2}×"),
             Self::RatioAtLeast(bound) => write!(f, "≥ {bound:.2}×"),
             Self::AtMost(bound) => write!(f, "≤ {bound:.0}"),
+            Self::AtMostMore(bound) => write!(f, "≤ peer + {bound:.0}"),
             Self::AtLeastLess(bound) => write!(f, "≥ peer − {bound:.0}"),
         }
     }
@@ -88,6 +91,7 @@ impl Row {
             Goal::RatioAtMost(bound) => ratio <= bound,
             Goal::RatioAtLeast(bound) => ratio >= bound,
             Goal::AtMost(bound) => ours.value <= bound,
+            Goal::AtMostMore(bound) => ours.value <= peer.value + bound,
             Goal::AtLeastLess(bound) => ours.value >= peer.value - bound,
         });
         Self { case: case.into(), unit, ours, peer: Some(peer), ratio: Some(ratio), goal, met }

@@ -8,8 +8,8 @@ pub(crate) fn run(name: &str, rest: &[&str]) -> Result<()> {
     if name == "coherence" {
         return coherence();
     }
-    if !["crossing", "file", "l1", "l2", "outage", "overload", "stall"].contains(&name) {
-        bail!("no bench {name:?}; there are coherence, crossing, file, l1, l2, outage, overload, stall");
+    if !["codec", "crossing", "file", "l1", "l2", "outage", "overload", "secure", "stall"].contains(&name) {
+        bail!("no bench {name:?}; there are codec, coherence, crossing, file, l1, l2, outage, overload, secure, stall");
     }
     let manifest = ["run", "--release", "--manifest-path", "benches-compare/Cargo.toml", "--", name];
     crate::run(cargo().args(manifest).args(rest))

@@ -22,6 +22,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) {
     for (case, entries, of_raw) in [("hit, 1 k entries", 1_000, 0.90), ("hit, 100 k entries", 100_000, 1.10)] {
         hit(effort, case, entries, of_raw, report);
     }
+    hot_keys(effort, report);
     insert(effort, report);
     two_threads(effort, report);
     typed(effort, report);
@@ -87,6 +88,27 @@ fn handle(keys: &Keys) -> Contender<'_> {
             assert!(black_box(hit.and_then(|hit| hit.stored().first().copied())).is_some());
         }
     })
+}
+
+/// What it costs a hit that the keys are counted which are asked for most.
+fn hot_keys(effort: Effort, report: &mut Report) {
+    let keys: Vec<_> = shuffled(1_000).into_iter().map(key).collect();
+    let contender = |name, counts| {
+        let (cache, keys) = (Ours::with_room_for(2 * keys.len()).counting(counts), &keys);
+        for key in keys {
+            cache.insert(key, value());
+        }
+        let mut at = 0;
+        Contender::new(name, move |count| {
+            for _ in 0..count {
+                at = if at + 1 == keys.len() { 0 } else { at + 1 };
+                assert!(black_box(cache.first_byte(&keys[at])).is_some());
+            }
+        })
+    };
+    let timings = take_turns(effort, vec![contender("hot keys", 100), contender("none", 0)]);
+    let (counting, without) = (Figure::from(&timings[0]), Figure::from(&timings[1]));
+    report.rows.push(Row::beside("hit, counting hot keys", "ns", counting, without, None));
 }
 
 fn beside(case: &str, timings: &[Timing], report: &mut Report, goal: impl Fn(&str) -> Option<Goal>) {

@@ -57,6 +57,11 @@ impl Ours {
         (self.scope.hash(rest), WireKeyRef::new(prefix, rest))
     }
 
+    /// The same, naming so many of the keys that are asked for most.
+    pub fn counting(self, hot_keys: usize) -> Self {
+        Self { l1: self.l1.with_hot_keys(hot_keys), ..self }
+    }
+
     /// The life of its entries.
     pub fn life(&self) -> Life {
         self.life
