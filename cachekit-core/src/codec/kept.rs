@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use zeroize::{Zeroize, Zeroizing};
+use super::wiped::{Wiped, wipe};
 
 /// Things of one kind kept per process. 16 compressions at the same moment keep 16 cores busy.
 pub(super) const SLOTS: usize = 16;
@@ -79,11 +79,11 @@ pub(super) fn with_buffer<R>(holds_secrets: bool, work: impl FnOnce(&mut Vec<u8>
         return result;
     }
     // Also wiped if `work` panics.
-    let mut buffer = Zeroizing::new(buffer);
-    let result = work(&mut buffer);
+    let mut buffer = Wiped(buffer);
+    let result = work(&mut buffer.0);
     // Of a kept buffer only what was used: the rest was wiped by whoever used it, and may be 256 KiB.
-    buffer.as_mut_slice().zeroize();
-    give_back(std::mem::take(&mut *buffer));
+    wipe(&mut buffer.0);
+    give_back(std::mem::take(&mut buffer.0));
     result
 }
 

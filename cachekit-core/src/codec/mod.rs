@@ -22,6 +22,7 @@ mod seal;
 mod serialize;
 #[cfg(test)]
 pub(crate) mod tests;
+mod wiped;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +30,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 pub use compress::{Compression, Compressor, DEFAULT_THRESHOLD};
 pub use dictionary::{Dictionary, DictionaryError, DictionaryId};
@@ -44,6 +44,7 @@ use dictionary::Dictionaries;
 use envelope::Shape;
 pub(crate) use envelope::carried_tags;
 use kept::with_buffer;
+pub(crate) use wiped::Wiped;
 
 /// Largest value written or read, in bytes before compression. 100 MiB: far above what belongs in a cache, far below what
 /// a host dies of; each reader of a hostile entry may allocate this much once.
@@ -379,12 +380,12 @@ impl Opened {
             self.check_plain_len()?;
             return Ok(self.payload.clone());
         }
-        let mut plain = Zeroizing::new(Vec::new());
-        compressor.expand(self.dictionary.as_deref(), &self.payload, self.envelope.payload_len(), &mut plain)?;
+        let mut plain = Wiped::default();
+        compressor.expand(self.dictionary.as_deref(), &self.payload, self.envelope.payload_len(), &mut plain.0)?;
         if self.envelope.is_sealed() {
             return Ok(seal::secret_bytes(plain));
         }
-        Ok(Bytes::from(std::mem::take(&mut *plain)))
+        Ok(Bytes::from(std::mem::take(&mut plain.0)))
     }
 
     /// A sealed payload's length could not be compared before it was open.

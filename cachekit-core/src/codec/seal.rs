@@ -10,9 +10,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use super::envelope;
+use super::wiped::Wiped;
 
 pub use crate::crypto::{NONCE_LEN, TAG_LEN};
 
@@ -127,12 +127,12 @@ pub(super) fn open(sealer: &dyn Sealer, entry: &[u8], payload_at: usize) -> Resu
     let (nonce, rest) = rest.split_first_chunk().ok_or(OpenError::Tampered)?;
     let (text, tag) = rest.split_last_chunk().ok_or(OpenError::Tampered)?;
     let key_name = KeyName(envelope::key_name(associated_data).ok_or(OpenError::Tampered)?);
-    let mut text = Zeroizing::new(text.to_vec());
-    sealer.open(&Sealed { key_name, associated_data, nonce, tag }, &mut text)?;
+    let mut text = Wiped(text.to_vec());
+    sealer.open(&Sealed { key_name, associated_data, nonce, tag }, &mut text.0)?;
     Ok(secret_bytes(text))
 }
 
 /// Bytes that are wiped when nobody shares them any more.
-pub(super) fn secret_bytes(text: Zeroizing<Vec<u8>>) -> Bytes {
-    if text.is_empty() { Bytes::new() } else { Bytes::from_owner(text) }
+pub(super) fn secret_bytes(text: Wiped) -> Bytes {
+    if text.0.is_empty() { Bytes::new() } else { Bytes::from_owner(text) }
 }

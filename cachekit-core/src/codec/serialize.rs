@@ -7,11 +7,11 @@ use std::io;
 
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
-use zeroize::Zeroize;
 
 use super::depth;
 use super::refusal::{DecodeFault, EncodeError, Refusal};
 use super::seal::TAG_LEN;
+use super::wiped::wipe;
 
 /// Deepest nesting of arrays and maps that is read. 127 is what serde_json accepts; one number for all formats means that a
 /// value does not become unreadable by changing the serializer. It is not checked on writing: a walk over every payload
@@ -142,7 +142,7 @@ impl Bounded {
         let room = (self.out.len() + more + TAG_LEN).max(2 * self.out.capacity());
         let mut larger = Vec::with_capacity(room);
         larger.extend_from_slice(&self.out);
-        self.out.as_mut_slice().zeroize();
+        wipe(&mut self.out);
         self.out = larger;
     }
 }
@@ -151,7 +151,7 @@ impl Bounded {
 impl Drop for Bounded {
     fn drop(&mut self) {
         if self.secret {
-            self.out.as_mut_slice().zeroize();
+            wipe(&mut self.out);
         }
     }
 }

@@ -10,12 +10,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::aead::{NONCE_LEN, Provider, TAG_LEN, draw_nonce};
 use super::error::KeyringError;
 use super::keyring::{DerivedKey, Keyring};
-use crate::codec::{Cipher, KeyName, OpenError, SealError, Sealed, Sealer};
+use crate::codec::{Cipher, KeyName, OpenError, SealError, Sealed, Sealer, Wiped};
 
 /// Encrypts and decrypts native entries for one tenant.
 pub struct NativeSealer {
@@ -60,8 +58,8 @@ impl NativeSealer {
         self.keys.iter().any(|(name, key)| {
             name.write_into(&mut associated_data);
             // Each on a copy of its own: a provider may wipe what it could not open.
-            let mut text = Zeroizing::new(text.to_vec());
-            key.aead.open(sealed.nonce, &associated_data, &mut text, sealed.tag).is_ok()
+            let mut text = Wiped(text.to_vec());
+            key.aead.open(sealed.nonce, &associated_data, &mut text.0, sealed.tag).is_ok()
         })
     }
 }
