@@ -31,6 +31,7 @@ pub fn run(effort: Effort) -> Result<Report, Failure> {
     let mut report = Report::begin("codec");
     let document = document::Document::of(1, document::ORDERS);
     let (packed, json) = (rmp_serde::to_vec_named(&document)?.len(), serde_json::to_string(&document)?.len());
+    report.notes.push("time of the processor, in one thread that waits for nothing".into());
     report.notes.push(format!("the document: {json} bytes of JSON, {packed} of MessagePack with its names"));
     report.notes.push(
         "every seal of ours draws its nonce from the operating system; of the peers' only where it says so".into(),
@@ -39,6 +40,11 @@ pub fn run(effort: Effort) -> Result<Report, Failure> {
     compression::run(effort, &mut report)?;
     pipeline::run(effort, &mut report, &document)?;
     Ok(report)
+}
+
+/// Runs `count` calls of ours and nothing else.
+pub fn calls(operation: &str, way: &str, count: u64) -> Result<(), Failure> {
+    pipeline::calls(operation, way, count, &document::Document::of(1, document::ORDERS))
 }
 
 fn codec(compression: Compression, sealer: Option<Arc<dyn Sealer>>) -> Codec {

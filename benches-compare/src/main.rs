@@ -16,7 +16,8 @@ usage: benches-compare codec    [--json] [--quick]
        benches-compare overload [--json] [--quick]
        benches-compare secure   [--json] [--quick]
        benches-compare stall    [--json] [--quick]
-       benches-compare secure-calls get|set BYTES COUNT            our calls alone, for a profiler
+       benches-compare codec-calls encode|decode WAY COUNT         our calls alone, for a profiler
+       benches-compare secure-calls get|set BYTES COUNT            the same
        benches-compare l1-get COUNT                                the public gets alone, for a profiler
        benches-compare l2-get WHO COUNT CALLERS                    the gets of one contender on Redis alone, for a profiler";
 
@@ -61,6 +62,10 @@ fn run() -> Result<ExitCode, Failure> {
         ["overload"] => l2::run_overload(effort)?,
         ["secure"] => secure::run(effort)?,
         ["stall"] => l2::run_stall(effort)?,
+        ["codec-calls", operation, way, count] => {
+            codec::calls(operation, way, count.parse()?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         ["secure-calls", operation, bytes, count] => {
             secure::calls(operation, bytes.parse()?, count.parse()?)?;
             return Ok(ExitCode::SUCCESS);

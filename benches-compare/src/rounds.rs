@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::Effort;
 
 /// One thing to be measured: runs its operation the given number of times.
@@ -25,10 +27,32 @@ impl<'a> Contender<'a> {
         (self.run)(count);
     }
 
-    fn time(&mut self, count: u64) -> Duration {
-        let begun = Instant::now();
+    fn time(&mut self, count: u64, clock: Clock) -> Duration {
+        let begun = clock.now();
         (self.run)(count);
-        begun.elapsed()
+        clock.now().saturating_sub(begun)
+    }
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// What a caller waits for.
+    Time,
+    /// What the thread computes for, and not what it waits for a core that somebody else has.
+    Work,
+}
+
+impl Clock {
+    fn now(self) -> Duration {
+        static BEGAN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        match self {
+            Self::Time => BEGAN.elapsed(),
+            Self::Work => {
+                let worked = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::new(worked.tv_sec as u64, worked.tv_nsec as u32)
+            }
+        }
     }
 }
 
@@ -44,17 +68,27 @@ pub struct Timing {
 }
 
 /// Runs the contenders in turns. Each gets rounds of about the same length, long enough for the clock not to matter.
-pub fn take_turns(effort: Effort, mut contenders: Vec<Contender<'_>>) -> Vec<Timing> {
+pub fn take_turns(effort: Effort, contenders: Vec<Contender<'_>>) -> Vec<Timing> {
+    measure(effort, Clock::Time, contenders)
+}
+
+/// The same for contenders that compute in one thread and wait for nothing: in time of the processor, which other programs
+/// on the machine take part of the caches from, and nothing else.
+pub fn work_in_turns(effort: Effort, contenders: Vec<Contender<'_>>) -> Vec<Timing> {
+    measure(effort, Clock::Work, contenders)
+}
+
+fn measure(effort: Effort, clock: Clock, mut contenders: Vec<Contender<'_>>) -> Vec<Timing> {
     let (rounds, length) = match effort {
         Effort::Quick => (7, Duration::from_millis(2)),
         Effort::Full => (41, Duration::from_millis(8)),
     };
-    let counts: Vec<u64> = contenders.iter_mut().map(|contender| calibrate(contender, length)).collect();
+    let counts: Vec<u64> = contenders.iter_mut().map(|contender| calibrate(contender, length, clock)).collect();
     let mut samples = vec![Vec::with_capacity(rounds); contenders.len()];
     for round in 0..rounds {
         for turn in 0..contenders.len() {
             let at = if round % 2 == 0 { turn } else { contenders.len() - 1 - turn };
-            let elapsed = contenders[at].time(counts[at]);
+            let elapsed = contenders[at].time(counts[at], clock);
             samples[at].push(elapsed.as_secs_f64() * 1e9 / counts[at] as f64);
         }
     }
@@ -63,10 +97,10 @@ pub fn take_turns(effort: Effort, mut contenders: Vec<Contender<'_>>) -> Vec<Tim
 }
 
 /// How many operations fill a round. Warms up on the way.
-fn calibrate(contender: &mut Contender<'_>, length: Duration) -> u64 {
+fn calibrate(contender: &mut Contender<'_>, length: Duration, clock: Clock) -> u64 {
     let mut count = 1;
     loop {
-        let elapsed = contender.time(count);
+        let elapsed = contender.time(count, clock);
         if elapsed >= length / 2 {
             return ((count as f64 * length.as_secs_f64() / elapsed.as_secs_f64()) as u64).max(1);
         }

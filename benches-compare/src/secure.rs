@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::codec::document::text;
 use crate::report::{Figure, Goal, Report, Row};
-use crate::rounds::{Contender, take_turns};
+use crate::rounds::{Contender, work_in_turns};
 use crate::{Effort, Failure};
 
 const NAMESPACE: &str = "users";
@@ -33,6 +33,7 @@ const SIZES: [(&str, usize); 5] =
 /// Runs the bench.
 pub fn run(effort: Effort) -> Result<Report, Failure> {
     let mut report = Report::begin("secure");
+    report.notes.push("time of the processor, in one thread that waits for nothing".into());
     report.notes.push("no L1; values are text of JSON documents; one caller, awaited".into());
     report.notes.push("\"as it comes\": with zstd from 1 KB on, which the peer does not have".into());
     let runtime = runtime()?;
@@ -46,7 +47,7 @@ pub fn run(effort: Effort) -> Result<Report, Failure> {
                 of_ours("Cache, as it comes", operation, &runtime, default.clone(), &value)?,
                 of_peer(operation, &runtime, &peer, &value)?,
             ];
-            let timings = take_turns(effort, contenders);
+            let timings = work_in_turns(effort, contenders);
             let [ours, default, peer] = &timings[..] else { return Err("three take part".into()) };
             let case = format!("{operation} {name}");
             report.rows.push(Row::beside(&case, "ns", Figure::from(ours), Figure::from(peer), Some(goal)));

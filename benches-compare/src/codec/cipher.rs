@@ -9,7 +9,7 @@ use cachekit_core::codec::{NONCE_LEN, Sealer};
 use cachekit_core::crypto::Provider;
 
 use crate::report::{Figure, Report, Row};
-use crate::rounds::{Contender, Timing, take_turns};
+use crate::rounds::{Contender, Timing, work_in_turns};
 use crate::{Effort, Failure};
 
 const KEY: [u8; 32] = [7; 32];
@@ -38,7 +38,7 @@ fn nonce(effort: Effort, report: &mut Report) {
             black_box(draw());
         }
     });
-    let timings = take_turns(effort, vec![draws]);
+    let timings = work_in_turns(effort, vec![draws]);
     report.rows.push(Row::alone("a nonce from the system", "ns", Figure::from(&timings[0]), None));
 }
 
@@ -108,7 +108,7 @@ fn seal(effort: Effort, report: &mut Report, size: usize) -> Result<(), Failure>
             }
         }),
     ];
-    let timings = take_turns(effort, contenders);
+    let timings = work_in_turns(effort, contenders);
     let [fast, plain, ring, lc, drawn, rust] = &timings[..] else { return Err("six take part".into()) };
     let name = match size {
         64 => "seal 64 B".to_owned(),
@@ -134,7 +134,7 @@ fn per_second(timing: &Timing, size: usize) -> Figure {
 fn checksum(effort: Effort, report: &mut Report) {
     for (name, size) in [("XXH3 4 KB", 4300), ("XXH3 1 MB", 1 << 20)] {
         let bytes = vec![5_u8; size];
-        let timings = take_turns(
+        let timings = work_in_turns(
             effort,
             vec![
                 Contender::new("twox-hash (ours)", |count| {

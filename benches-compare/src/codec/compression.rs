@@ -12,7 +12,7 @@ use lz4_flex::block::CompressTable;
 use super::document::{Document, ORDERS};
 use super::{NOW_MS, WIRE_KEY, codec, new_entry};
 use crate::report::{Figure, Goal, Report, Row};
-use crate::rounds::{Contender, take_turns};
+use crate::rounds::{Contender, work_in_turns};
 use crate::{Effort, Failure};
 
 /// Everything from here on that can be compressed is.
@@ -66,7 +66,7 @@ fn levels(effort: Effort, report: &mut Report, payload: &[u8]) -> Result<(), Fai
     let mut table = CompressTable::large();
     let mut room = vec![0; lz4_flex::block::get_maximum_output_size(payload.len())];
     let mut fresh_room = Vec::with_capacity(payload.len() + 1024);
-    let timings = take_turns(
+    let timings = work_in_turns(
         effort,
         vec![
             writes("ours", zstd(1), payload),
@@ -107,7 +107,7 @@ fn levels(effort: Effort, report: &mut Report, payload: &[u8]) -> Result<(), Fai
     let mut context = zstd::bulk::Decompressor::new()?;
     let mut out = Vec::with_capacity(payload.len());
     let mut room = vec![0; payload.len()];
-    let timings = take_turns(
+    let timings = work_in_turns(
         effort,
         vec![
             reads("ours", zstd(3), of_zstd),
@@ -165,7 +165,7 @@ fn with_dictionary(effort: Effort, report: &mut Report, name: &str, orders: usiz
     let payload = packed(10_000)?;
     let stored = |codec: &Codec| codec.encode_bytes(&new_entry(), &payload);
     let (read_with, read_without) = (stored(&with)?, stored(&without)?);
-    let timings = take_turns(
+    let timings = work_in_turns(
         effort,
         vec![
             writes("dictionary", with.clone(), &payload),

@@ -14,20 +14,39 @@ use cachekit_core::crypto::Provider;
 use super::document::Document;
 use super::{NOW_MS, WIRE_KEY, codec, new_entry, sealer};
 use crate::report::{Figure, Goal, Report, Row};
-use crate::rounds::{Contender, Timing, take_turns};
+use crate::rounds::{Contender, Timing, work_in_turns};
 use crate::{Effort, Failure};
 
 /// What a part may cost more for being one of several.
 const GOAL: Goal = Goal::RatioAtMost(1.10);
 const ZSTD: Compression = Compression::Zstd { level: 3, threshold: DEFAULT_THRESHOLD };
 
+/// The ways there are: with zstd, sealed.
+const WAYS: [(&str, Compression, bool); 4] = [
+    ("as it is", Compression::None, false),
+    ("zstd 3", ZSTD, false),
+    ("sealed", Compression::None, true),
+    ("zstd 3, sealed", ZSTD, true),
+];
+
+/// Runs `count` calls of ours and nothing else, for a profiler.
+pub(super) fn calls(operation: &str, way: &str, count: u64, document: &Document) -> Result<(), Failure> {
+    let known = WAYS.iter().find(|(name, ..)| *name == way);
+    let (_, compression, sealed) = known.ok_or("a way is as it is, zstd 3, sealed, or zstd 3, sealed")?;
+    let codec = codec(*compression, sealed.then(|| sealer(Provider::in_use())).transpose()?);
+    let stored = codec.encode(&new_entry(), document)?;
+    for _ in 0..count {
+        match operation {
+            "encode" => drop(black_box(codec.encode(&new_entry(), black_box(document))?)),
+            "decode" => drop(black_box(codec.open(&stored, WIRE_KEY, NOW_MS)?.decode::<Document>()?)),
+            _ => return Err("an operation is encode or decode".into()),
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn run(effort: Effort, report: &mut Report, document: &Document) -> Result<(), Failure> {
-    for (name, compression, sealed) in [
-        ("as it is", Compression::None, false),
-        ("zstd 3", ZSTD, false),
-        ("sealed", Compression::None, true),
-        ("zstd 3, sealed", ZSTD, true),
-    ] {
+    for (name, compression, sealed) in WAYS {
         let codec = codec(compression, sealed.then(|| sealer(Provider::in_use())).transpose()?);
         let stored = codec.encode(&new_entry(), document)?;
         let payload = rmp_serde::to_vec_named(document)?;
@@ -42,7 +61,7 @@ pub(super) fn run(effort: Effort, report: &mut Report, document: &Document) -> R
         contenders.push(serializing(document));
         contenders.push(if compresses { compressing(&payload)? } else { copying(&stored) });
         contenders.push(if sealed { sealing(packed.clone())? } else { summing(&stored) });
-        compare(report, &format!("encode, {name}"), &take_turns(effort, contenders));
+        compare(report, &format!("encode, {name}"), &work_in_turns(effort, contenders));
 
         let mut contenders = vec![Contender::new("decode", |count| {
             for _ in 0..count {
@@ -55,7 +74,7 @@ pub(super) fn run(effort: Effort, report: &mut Report, document: &Document) -> R
             contenders.push(expanding(packed.clone(), payload.len())?);
         }
         contenders.push(if sealed { opening(packed)? } else { summing(&stored) });
-        compare(report, &format!("decode, {name}"), &take_turns(effort, contenders));
+        compare(report, &format!("decode, {name}"), &work_in_turns(effort, contenders));
     }
     Ok(())
 }

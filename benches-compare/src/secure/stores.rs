@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cachekit_plugin::{Backend, Cx, Fut, Health, Key, Limits, Ttl, ready};
+use cachekit_plugin::{Backend, Clear, Cx, Fut, Health, Key, Limits, Ttl, ready};
 
 /// Behind our cache.
 #[derive(Default)]
@@ -41,12 +41,29 @@ impl Backend for Ours {
         Box::pin(async move { Ok(self.entries().contains_key(key.as_bytes())) })
     }
 
+    // As most stores can. One that cannot has its namespaces cleared by an epoch, which a cache without L1 reads with every
+    // value.
+    fn clear(&self) -> Option<&dyn Clear> {
+        Some(self)
+    }
+
     fn health<'a>(&'a self, _: &'a Cx<'a>) -> Fut<'a, Health> {
         ready(Ok(Health::up("memory", Duration::ZERO)))
     }
 
     fn close<'a>(&'a self, _: &'a Cx<'a>) -> Fut<'a, ()> {
         ready(Ok(()))
+    }
+}
+
+impl Clear for Ours {
+    fn clear<'a>(&'a self, prefix: &'a [u8], _: &'a Cx<'a>) -> Fut<'a, u64> {
+        Box::pin(async move {
+            let mut entries = self.entries();
+            let before = entries.len();
+            entries.retain(|key, _| !key.starts_with(prefix));
+            Ok((before - entries.len()) as u64)
+        })
     }
 }
 
