@@ -134,7 +134,8 @@ impl Cache {
             let asked: Vec<&At> = missing.iter().map(|&at| &places[at]).collect();
             let answers = match self.ask_epochs(&asked).await {
                 Ok(answers) => answers.into_iter().map(Some).collect(),
-                Err(error) if self.near.settings.strict || error.is_refusal() => return Err(error),
+                Err(error) if error.is_refusal() => self.readable_epochs(&asked).await?,
+                Err(error) if self.near.settings.strict => return Err(error),
                 // Nobody can say which epochs these are: the entry is for this process alone, as without a store.
                 Err(_) => vec![None; missing.len()],
             };
@@ -181,6 +182,35 @@ impl Cache {
         asked.iter().zip(numbers).all(|((_, epoch), number)| number == Some(Number(*epoch)))
     }
 
+    /// The epochs of these one by one, because one of them must not be accepted: that one is replaced. A write looks at nothing
+    /// of what was there but this, and must not be kept from landing by it for as long as an epoch lives.
+    async fn readable_epochs(&self, places: &[&At]) -> Result<Vec<Option<Option<Number>>>, Error> {
+        let mut numbers = Vec::with_capacity(places.len());
+        for at in places {
+            numbers.push(match self.ask_epochs(&[at]).await {
+                Ok(answers) => Some(answers.first().copied().flatten()),
+                Err(error) if error.is_refusal() => {
+                    let kept = self.replace(at).await?;
+                    (!kept.is_invented).then_some(Some(kept.number))
+                }
+                Err(error) if self.near.settings.strict => return Err(error),
+                Err(_) => None,
+            });
+        }
+        Ok(numbers)
+    }
+
+    /// Puts an epoch over one that nobody here can read. Counted among the refused ones by who asked for it; what carried it
+    /// is out of force, as after an invalidation.
+    async fn replace(&self, at: &At) -> Result<Kept, Error> {
+        let number = fresh()?;
+        match self.publish(at, number, false).await {
+            Ok(_) => Ok(Kept { number, is_invented: false }),
+            Err(error) if self.near.settings.strict => Err(error),
+            Err(_) => self.invent(at),
+        }
+    }
+
     /// Gives something that has no epoch in the store its first, or takes that which another gave it meanwhile.
     async fn create(&self, at: &At, mut first: Option<Number>) -> Result<Kept, Error> {
         let known = |number| Ok(Kept { number, is_invented: false });
@@ -200,11 +230,13 @@ impl Cache {
                     Some(Some(number)) => return known(*number),
                     _ => continue,
                 },
-                Err(error) if self.near.settings.strict || error.is_refusal() => return Err(error),
+                Err(error) if error.is_refusal() => return self.replace(at).await,
+                Err(error) if self.near.settings.strict => return Err(error),
                 Err(_) => return self.invent(at),
             }
         }
-        self.invent(at)
+        // There is one, and it was refused each time.
+        self.replace(at).await
     }
 
     /// An epoch that the store does not have, for what will be in L1 alone.

@@ -207,10 +207,19 @@ async fn what_carries_tags_outlives_the_key_its_epochs_were_sealed_under() {
     let reader = |closed| secure(&bench, Encryption::new(ring(2, &[1]).with_fail_closed(closed)));
     assert_eq!(refusal(reader(true).get::<User>("other").await), Refusal::Tampered);
     assert_eq!(refusal(reader(true).get_or_load("other", async || ada()).await), Refusal::Tampered);
-    let options = SetOptions::default().with_tag("other");
-    assert_eq!(refusal(reader(true).set_with("new", &ada(), options).await), Refusal::Tampered);
     assert_eq!(reader(false).get::<User>("other").await.unwrap(), None);
     // An invalidation needs no look at what is there, and puts it right.
+    let altered = stored(&bench, epoch).await.unwrap();
     reader(true).invalidate_tag("other").await.unwrap();
     assert_eq!(reader(true).get::<User>("other").await.unwrap(), None);
+    // So does a write, which lands for everybody, and is counted.
+    for closed in [true, false] {
+        for unreadable in [&altered, &entry] {
+            put(&bench, epoch, unreadable.clone()).await;
+            let writer = secure(&bench, Encryption::new(ring(2, &[]).with_fail_closed(closed)));
+            writer.set_with("new", &ada(), SetOptions::default().with_tag("other")).await.unwrap();
+            assert!(after().get::<User>("new").await.unwrap().is_some(), "{closed}");
+            assert!(writer.stats().refused.values().sum::<u64>() > 0);
+        }
+    }
 }
