@@ -50,7 +50,7 @@ pub(crate) struct Global {
     /// Namespace of the keys.
     #[arg(long, global = true, value_name = "NS")]
     pub(crate) namespace: Option<String>,
-    /// Preset to start from: minimal, test, dev, production.
+    /// Preset to start from: minimal, test, dev, production, secure, io.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) preset: Option<String>,
     /// One JSON document on stdout, for errors as well.
