@@ -32,6 +32,7 @@ pub(crate) fn run_tests() -> Result<()> {
     run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
     // Before the others, which load what this builds.
     example("http")?;
+    example("dynamodb")?;
     step("tests: unit, doc, conformance, end to end");
     run(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
     step(&format!("all passed in {} s", began.elapsed().as_secs()));
