@@ -80,6 +80,16 @@ pub fn http_plugin() -> &'static Path {
     })
 }
 
+/// The example on the SDK of AWS. With the features of its own tests and in their folder, so that the SDK is compiled once.
+pub fn dynamodb_plugin() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = cargo();
+        build.args(["build", "--tests", "--manifest-path"]).arg(root().join("plugins-example/dynamodb/Cargo.toml"));
+        cdylib(build.env("CARGO_TARGET_DIR", root().join("target/dynamodb")), "cachekit_dynamodb")
+    })
+}
+
 /// The plugin that misbehaves as its options say.
 pub fn chaos_plugin() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

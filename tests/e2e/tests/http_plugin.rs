@@ -186,7 +186,8 @@ fn request(mut stream: &TcpStream) -> Option<(String, Vec<u8>)> {
 /// The plugin moves bytes; the envelope above it knows whose they are.
 #[test]
 fn under_a_cache_what_a_server_makes_up_is_a_counted_miss() {
-    let answers: [(&str, fn(&[u8]) -> Vec<u8>); 4] = [
+    type Lie = fn(&[u8]) -> Vec<u8>;
+    let answers: [(&str, Lie); 4] = [
         ("another key's value", |stored| stored.to_vec()),
         ("a page", |_| b"<html><body>Please log in</body></html>".to_vec()),
         ("half a value", |stored| stored[..stored.len() / 2].to_vec()),
