@@ -1,4 +1,5 @@
 //! A plugin of tomorrow in the host of today: what the host does not know is not used, and nothing is taken for what it is not.
+//! And what a library shows of itself: its entry alone, so that two of them never meet in a name.
 
 use bytes::Bytes;
 use cachekit_core::blocking::wait;
@@ -23,4 +24,28 @@ fn a_plugin_of_tomorrow_works_in_the_host_of_today() {
     drop(backend);
     let cache = cachekit::Cache::builder().backend(plugin.create(b"", HostServices::none()).unwrap()).build().unwrap();
     cache.blocking().set("a", &1_u32).unwrap();
+}
+
+#[test]
+fn a_library_exports_its_entry_and_nothing_else() {
+    let place = Place::new();
+    let libraries = [
+        artifacts::file_plugin(),
+        artifacts::redis_plugin(),
+        artifacts::memcached_plugin(),
+        artifacts::cachekitio_plugin(),
+        artifacts::memory_plugin(),
+        artifacts::chaos_plugin(),
+        artifacts::c_memory(),
+        artifacts::zig_memory(),
+        artifacts::http_plugin(),
+        artifacts::dynamodb_plugin(),
+    ];
+    for library in libraries {
+        let found = inspect(library).unwrap();
+        assert_eq!(found.exports, [found.identity.entry], "{library:?}");
+    }
+    // The control: a function that was not hidden.
+    let talkative = artifacts::bad_c(&place, Some("TALKATIVE"));
+    assert_eq!(inspect(&talkative).unwrap().exports, ["bad_c_helper", "cachekit_plugin_v1"]);
 }
