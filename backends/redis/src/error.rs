@@ -101,6 +101,10 @@ impl Trouble {
 
     fn class(&self) -> (Kind, Option<Retry>) {
         match self {
+            // Said instead of the first answer, if the connection's own words were on their way already when it closed the door.
+            Self::Server(error) if error.details().is_some_and(|words| words.starts_with("max number of clients")) => {
+                (Kind::Transient, Some(Retry::After(SOON)))
+            }
             Self::Server(error) => classify(error.kind(), error.code()),
             Self::Broken(error) => match error.kind() {
                 ErrorKind::AuthenticationFailed => (Kind::Auth, None),
@@ -239,6 +243,7 @@ mod tests {
             ("-OOM command not allowed\r\n", Kind::Transient, Retry::No),
             ("-WRONGTYPE Operation against a key\r\n", Kind::Corrupt, Retry::No),
             ("-ERR unknown command\r\n", Kind::Internal, Retry::No),
+            ("-ERR max number of clients reached\r\n", Kind::Transient, Retry::After(SOON)),
         ] {
             let error = of(reply);
             assert_eq!((error.kind(), error.retry()), (kind, retry), "{reply}");

@@ -1,6 +1,7 @@
 //! Where two parts of the engine meet: what each of them promises alone has to hold for both together.
 
 mod cancel;
+mod model;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
