@@ -27,10 +27,16 @@ fn passes(options: Json, asked: impl Fn(&Case) -> bool) {
     assert!(failed.is_empty() && passed > 0, "{}", failed.join("\n"));
 }
 
+/// Asked of a table whose attributes have other names; the rest of the table of cases is asked of the usual one. Through the
+/// library every case is asked of the usual one (`tests/e2e/tests/dynamodb.rs`).
+fn renamed(case: &Case) -> bool {
+    matches!(case.group, Group::Batch | Group::Locks | Group::Cas | Group::Clear)
+}
+
 #[test]
-fn a_table_that_the_backend_made_passes_every_case() {
+fn a_table_that_the_backend_made_passes_the_cases_that_name_no_attribute() {
     let moto = Moto::start();
-    passes(store::options(&moto.url()), |_| true);
+    passes(store::options(&moto.url()), |case| !renamed(case));
 }
 
 #[test]
@@ -39,6 +45,5 @@ fn attributes_of_other_names_pass_what_names_them() {
     let names = json!({
         "key_attribute": "pk", "value_attribute": "size", "ttl_attribute": "expires.at", "version_attribute": "#v :x",
     });
-    let named = |case: &Case| matches!(case.group, Group::Batch | Group::Locks | Group::Cas | Group::Clear);
-    passes(store::with(&store::options(&moto.url()), &names), named);
+    passes(store::with(&store::options(&moto.url()), &names), renamed);
 }
