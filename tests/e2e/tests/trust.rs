@@ -273,7 +273,7 @@ fn options_are_held_to_the_plugins_schema_before_it_is_opened_with_them() {
     for (options, expected) in [
         (
             "mode = \"none\"\ncolour = 1",
-            "tier.options.colour (FILE:5): there is no such option; there are greeting, mode, token",
+            "tier.options.colour (FILE:5): there is no such option; there are counts, greeting, macros, mode, thread, token",
         ),
         ("mod = \"none\"", "tier.options.mod (FILE:4): there is no such option; did you mean mode?"),
         ("mode = 7", "tier.options.mode (FILE:4): it must be one of"),
