@@ -1,9 +1,8 @@
 //! Watches a life from its beginning to its end, on a clock that cannot be injected.
 //!
 //! Real stores keep their own time, so the kit can only bound it from outside: an entry must be there for any answer that
-//! arrives before its life has passed since the write *began* (less what a late tick of the store's clock may cost), and gone
-//! for any question put after life, step and slack have passed since the write *returned*. Both hold on a machine of any speed.
-//! Nothing sleeps for a fixed time.
+//! arrives before its life has passed since the write *began*, and gone for any question put after life, step and slack
+//! have passed since the write *returned*. Both hold on a machine of any speed. Nothing sleeps for a fixed time.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,6 @@ use crate::subject::Subject;
 
 /// A quarter of a second beyond life and step: for stores that expire in rounds.
 const SLACK: Duration = Duration::from_millis(250);
-
-/// A store that counts in whole ticks reads a clock that is behind when a tick comes late, as one of Memcached's did by 34 ms of a
-/// second on a busy machine; a life then ends that much early. This part of a step is not judged.
-const LATE_TICK: u32 = 8;
 
 /// The shortest life worth watching, milliseconds: the step of the store, and enough for a few round trips.
 pub(crate) fn short_ms(limits: Limits) -> Result<u64, Failure> {
@@ -56,7 +51,7 @@ pub(crate) fn watch(
             let answered = Instant::now();
             if !there {
                 ensure!(
-                    answered + step / LATE_TICK >= began + life,
+                    answered >= began + life,
                     "{what} was gone {:?} after it began, before its life of {life_ms} ms had passed \
                      (a store that keeps the end in whole steps of {step:?} has to round that end up as well)",
                     answered - began
