@@ -154,7 +154,12 @@ pub struct Wanted {
 impl Wanted {
     /// For work that nobody gives up.
     pub const fn always() -> Self {
-        Self { dropped: AtomicBool::new(false), deadline: Deadline::NEVER }
+        Self::until(Deadline::NEVER)
+    }
+
+    /// For work that is done without a pool, and given up at its deadline alone.
+    pub const fn until(deadline: Deadline) -> Self {
+        Self { dropped: AtomicBool::new(false), deadline }
     }
 
     /// When the caller stops waiting.

@@ -309,7 +309,7 @@ impl Expiry for FileBackend {
 
     fn touch<'a>(&'a self, key: Key<'a>, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         let name = Name::of(key);
-        self.on_pool(Operation::Touch, cx, move |store, wanted| store.touch(&name, ttl, wanted.deadline()))
+        self.on_pool(Operation::Touch, cx, move |store, wanted| store.touch(&name, ttl, wanted))
     }
 }
 

@@ -122,11 +122,11 @@ impl Store {
     }
 
     /// Gives a live entry a new life; `false` if there is none.
-    pub(crate) fn touch(&self, name: &Name, ttl: Ttl, deadline: Deadline) -> Result<bool, FileError> {
+    pub(crate) fn touch(&self, name: &Name, ttl: Ttl, wanted: &Wanted) -> Result<bool, FileError> {
         let now = self.now();
         let expiry = entry::expiry(ttl, now);
         let handle = self.directory.handle()?;
-        let until = self.lock_deadline(deadline);
+        let until = self.lock_deadline(wanted.deadline());
         // Against a conditional write, which must not find a version change between comparison and rename.
         let _stripe = stripe::shared(&handle, name, until)?;
         let Some(fd) = open_entry(&handle, name, OFlags::RDWR)? else { return Ok(false) };
@@ -147,6 +147,8 @@ impl Store {
                 return Ok(false);
             }
         }
+        // As for a write: what stands here may be the value of a later one, whose life is not ours to set.
+        wanted.check(Operation::Touch).map_err(|_| FileError::Late)?;
         let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(&fd, &expiry.to_be_bytes(), EXPIRY_OFFSET));
         if written.map_err(FileError::file("renew the entry"))? != size_of_val(&expiry) {
             return Err(FileError::file("renew the entry")(Errno::IO));
@@ -161,6 +163,9 @@ impl Store {
     }
 
     /// Removes an entry; `true` if it could have been served.
+    ///
+    /// Unlike a write, one whose caller has given up goes on: landing late it costs a newer value, which is a miss; not
+    /// landing it would leave one that its caller wants gone.
     pub(crate) fn delete(&self, name: &Name, deadline: Deadline) -> Result<bool, FileError> {
         let live = self.read(name, Want::Header, deadline)?.is_some();
         let handle = self.directory.handle()?;

@@ -1,8 +1,11 @@
 //! Expiry, leases, versions, scans and clears, one caller at a time.
 
 use cachekit_plugin::Kind;
+use cachekit_plugin::blocking::Wanted;
 
 use super::*;
+use crate::error::FileError;
+use crate::write::Condition;
 
 #[test]
 fn an_entry_lives_until_its_second_and_then_its_file_goes() {
@@ -151,6 +154,20 @@ fn a_scan_reads_back_what_was_stored_and_no_other_file() {
 }
 
 #[test]
+fn what_its_caller_gave_up_neither_replaces_nor_renews_an_entry() {
+    let bench = Bench::new();
+    bench.set("k", "newer", secs(10));
+    // Past its deadline on the worker, after it got there.
+    let (store, late) = (bench.backend.store(), Wanted::until(Deadline::from_monotonic_ns(1)));
+    let name = Name::of(key("k"));
+    assert!(matches!(store.write(&name, b"older", secs(500), Condition::Always, &late), Err(FileError::Late)));
+    assert!(matches!(store.touch(&name, secs(500), &late), Err(FileError::Late)));
+    assert_eq!(bench.get("k").as_deref(), Some(&b"newer"[..]));
+    assert_eq!(bench.ttl("k").unwrap().as_ms().unwrap().div_ceil(1000), 10);
+    assert_eq!(bench.names().len(), 1, "no temporary file is left");
+}
+
+#[test]
 fn clearing_removes_entries_and_leaves_every_other_file() {
     let bench = Bench::new();
     for index in 0..30 {
@@ -161,7 +178,7 @@ fn clearing_removes_entries_and_leaves_every_other_file() {
     let refused = block_on(Clear::clear(&bench.backend, b"ck:", &CX)).unwrap_err();
     assert_eq!(refused.kind(), Kind::Unsupported);
     // Past its deadline on the worker, not before it gets there.
-    assert!(matches!(bench.backend.store().clear(Deadline::from_monotonic_ns(1)), Err(crate::error::FileError::Late)));
+    assert!(matches!(bench.backend.store().clear(Deadline::from_monotonic_ns(1)), Err(FileError::Late)));
     assert_eq!(bench.clear(), 30);
     assert_eq!(bench.clear(), 0);
     assert_eq!(bench.names(), ["0123456789abcdef0123456789abcdef", "notes.txt"]);
