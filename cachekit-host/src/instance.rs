@@ -391,28 +391,38 @@ impl Clear for Instance {
 impl Watch for Instance {
     fn watch<'a>(&'a self, prefix: &'a [u8], sink: Arc<dyn WatchSink>, cx: &'a Cx<'a>) -> Fut<'a, WatchGuard> {
         let registration = self.inner.services.register(sink);
-        let request = Request::new(Operation::Watch, abi::CK_OP_WATCH, prefix, cx).num(registration.number);
+        let number = registration.number;
+        let request = Request::new(Operation::Watch, abi::CK_OP_WATCH, prefix, cx).num(number);
         let inner = Arc::clone(&self.inner);
-        self.call(request, cx, move |_, outcome| match outcome.status {
-            CK_OK => Ok(WatchGuard::new(Watching { registration: Some(registration), inner })),
+        let begun = self.call(request, cx, move |_, outcome| match outcome.status {
+            CK_OK => Ok(Begun { number, inner }),
             _ => Err(BackendError::new(Kind::Internal, Operation::Watch, "the plugin answered no to a watch")),
-        })
+        });
+        // The registration stays with the caller: a blocking call runs to its end on its thread when the caller has gone, and
+        // must not tell it anything until then.
+        Box::pin(async move { Ok(WatchGuard::new(Watching { _registration: registration, _begun: begun.await? })) })
     }
 }
 
-/// A watch that the plugin has begun.
+/// A watch that the plugin has begun, and whose events are taken.
+///
+/// Dropped in this order: first the end on this side, so that whatever the plugin does, nothing is told any more.
 struct Watching {
-    registration: Option<Registration>,
+    _registration: Registration,
+    _begun: Begun,
+}
+
+/// A watch that the plugin has begun.
+struct Begun {
+    number: u64,
     inner: Arc<Inner>,
 }
 
-impl Drop for Watching {
+impl Drop for Begun {
     fn drop(&mut self) {
-        // First the end on this side: whatever the plugin does, nothing is told any more once this has returned.
-        let number = self.registration.take().map(|registration| registration.number);
-        if let (Some(number), Some(table)) = (number, self.inner.tables.watch) {
+        if let Some(table) = self.inner.tables.watch {
             // SAFETY: the instance is alive as long as `inner`; the table was checked.
-            unsafe { (table.unwatch)(self.inner.ptr.0, number) };
+            unsafe { (table.unwatch)(self.inner.ptr.0, self.number) };
         }
     }
 }

@@ -206,9 +206,12 @@ fn a_dropped_watch_request_tells_nothing(s: &Subject) -> Result<(), Failure> {
         // A guard that was given is dropped as well.
         drop(drive::poll_times(request.as_mut(), polls));
         drop(request);
+        // From the moment of the drop, not from that of the next answer: a request that is still under way somewhere would have
+        // ended by then.
         let dropped = Watched::of_nothing(told);
-        let witness = b.watch(&prefix)?;
         let told_before = dropped.count();
+        second.set(&s.key(&format!("change{polls}")), &b"changed"[..])?;
+        let witness = b.watch(&prefix)?;
         mark(s, &witness, &second, &format!("mark{polls}"))?;
         ensure!(dropped.count() == told_before, "a watch that was dropped at poll {polls} tells of later changes");
     }
