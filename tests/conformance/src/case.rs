@@ -22,6 +22,8 @@ pub struct Case {
     pub needs: &'static [Power],
     /// How long the whole case may take before its thread is abandoned.
     pub time_limit: Duration,
+    /// Whether most of that time is waiting for a life to end on the store's own clock, so that such cases can wait together.
+    pub waits: bool,
     /// Tries to refute the claim.
     pub run: fn(&Subject) -> Result<(), Failure>,
 }
@@ -150,16 +152,23 @@ macro_rules! ensure {
     };
 }
 
-/// A row of the table whose name is the name of its function.
+/// A row of the table whose name is the name of its function: group, name, powers, limit in seconds, and whether it waits.
 macro_rules! case {
-    ($group:ident, $run:ident) => { case!($group, $run, [], 30) };
+    ($group:ident, $run:ident) => { case!($group, $run, []) };
     ($group:ident, $run:ident, [$($power:ident),*]) => { case!($group, $run, [$($power),*], 30) };
     ($group:ident, $run:ident, [$($power:ident),*], $seconds:literal) => {
+        case!(@ $group, $run, [$($power),*], $seconds, false)
+    };
+    ($group:ident, $run:ident, [$($power:ident),*], $seconds:literal, waits) => {
+        case!(@ $group, $run, [$($power),*], $seconds, true)
+    };
+    (@ $group:ident, $run:ident, [$($power:ident),*], $seconds:literal, $waits:literal) => {
         $crate::case::Case {
             name: stringify!($run),
             group: $crate::case::Group::$group,
             needs: &[$($crate::case::Power::$power),*],
             time_limit: std::time::Duration::from_secs($seconds),
+            waits: $waits,
             run: $run,
         }
     };

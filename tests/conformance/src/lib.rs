@@ -58,7 +58,7 @@ pub use harness::{ByOptions, Harness, Opened};
 pub use instance::Instance;
 pub use memory::{Clock, ManualClock, Memory, MemoryConfig, SystemClock};
 pub use report::{CaseResult, Report};
-pub use run::{run_all, run_case};
+pub use run::{run_all, run_all_with, run_case};
 pub use subject::{Patience, Subject};
 pub use switched::{Switch, Switched, Trouble};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use cachekit_conformance::{Case, CaseResult, Group, Harness, Patience, Report, cases, run_case};
+use cachekit_conformance::{Case, Group, Harness, Patience, run_all_with};
 use cachekit_e2e::harness::Loaded;
 use cachekit_e2e::{Place, artifacts, output, stores};
 use cachekit_host::{Plugin, Policy};
@@ -42,10 +42,8 @@ fn every_case_passes_through_the_library() {
             .with_services(stores::secrets())
             .with_unreachable(unreachable);
         let harness: Arc<dyn Harness> = Arc::new(harness);
-        let asked = |case: &&Case| !blocking || matches!(case.group, Group::Locks | Group::Cas | Group::Faults);
-        let results: Vec<CaseResult> =
-            cases().iter().filter(asked).map(|case| run_case(&harness, case, patience)).collect();
-        let report = Report::of(results);
+        let asked = |case: &Case| !blocking || matches!(case.group, Group::Locks | Group::Cas | Group::Faults);
+        let report = run_all_with(&harness, patience, asked);
         println!("dynamodb, {form}: {} passed, {} failed", report.passed, report.failed);
         assert!(report.is_ok() && report.passed > 0, "dynamodb, {form}\n{report}");
     }

@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case!(Batch, delete_many_tells_for_each_key, [Batch]),
     case!(Batch, batches_and_single_operations_see_each_other, [Batch]),
     case!(Batch, a_thousand_keys_fit_one_batch, [Batch], 120),
-    case!(Batch, each_item_has_a_life_of_its_own, [Batch], 120),
+    case!(Batch, each_item_has_a_life_of_its_own, [Batch], 120, waits),
     case!(Batch, an_item_that_fails_leaves_the_others_valid, [Batch]),
 ];
 

@@ -14,7 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case!(Cancel, dropped_reads_harm_no_later_operation, [], 60),
     case!(Cancel, many_dropped_operations_use_nothing_up, [], 60),
     case!(Cancel, a_dropped_batch_leaves_old_or_new_values, [Batch], 60),
-    case!(Cancel, a_dropped_lock_request_blocks_nobody_beyond_its_hold, [Locks], 60),
+    case!(Cancel, a_dropped_lock_request_blocks_nobody_beyond_its_hold, [Locks], 60, waits),
     case!(Cancel, a_dropped_set_if_leaves_the_old_or_the_new_value, [Cas], 60),
 ];
 

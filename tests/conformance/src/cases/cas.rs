@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case!(Cas, set_if_stores_only_at_the_version_seen, [Cas]),
     case!(Cas, set_if_absent_stores_only_where_nothing_is, [Cas]),
     case!(Cas, set_if_after_a_delete_stores_nothing, [Cas]),
-    case!(Cas, set_if_gives_the_life_it_was_told, [Cas], 120),
+    case!(Cas, set_if_gives_the_life_it_was_told, [Cas], 120, waits),
     case!(Cas, exactly_one_of_many_writers_wins, [Cas], 60),
     case!(Cas, no_increment_of_many_writers_is_lost, [Cas], 120),
 ];

@@ -8,12 +8,12 @@ use crate::subject::Subject;
 
 pub(super) const CASES: &[Case] = &[
     case!(Freshness, a_fresh_value_reads_back_with_its_age, [Freshness]),
-    case!(Freshness, entries_without_a_stale_window_have_an_age_too, [Freshness]),
-    case!(Freshness, a_stale_value_is_handed_out_as_stale, [Freshness], 120),
-    case!(Freshness, get_returns_nothing_that_is_stale, [Freshness], 120),
-    case!(Freshness, a_stale_window_ends, [Freshness], 120),
-    case!(Freshness, what_was_deleted_is_not_stale, [Freshness], 120),
-    case!(Freshness, a_write_over_a_stale_entry_makes_it_fresh, [Freshness], 120),
+    case!(Freshness, entries_without_a_stale_window_have_an_age_too, [Freshness], 120, waits),
+    case!(Freshness, a_stale_value_is_handed_out_as_stale, [Freshness], 120, waits),
+    case!(Freshness, get_returns_nothing_that_is_stale, [Freshness], 120, waits),
+    case!(Freshness, a_stale_window_ends, [Freshness], 120, waits),
+    case!(Freshness, what_was_deleted_is_not_stale, [Freshness], 120, waits),
+    case!(Freshness, a_write_over_a_stale_entry_makes_it_fresh, [Freshness], 120, waits),
     case!(Freshness, the_longest_stale_window_does_not_overflow, [Freshness]),
 ];
 

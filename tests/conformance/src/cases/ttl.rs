@@ -11,15 +11,15 @@ use crate::sample::echo;
 use crate::subject::Subject;
 
 pub(super) const CASES: &[Case] = &[
-    case!(Ttl, an_entry_lives_until_its_life_ends_and_no_longer, [], 120),
-    case!(Ttl, an_overwritten_entry_has_the_new_life, [], 120),
-    case!(Ttl, an_entry_without_an_end_outlives_one_with, [], 120),
+    case!(Ttl, an_entry_lives_until_its_life_ends_and_no_longer, [], 120, waits),
+    case!(Ttl, an_overwritten_entry_has_the_new_life, [], 120, waits),
+    case!(Ttl, an_entry_without_an_end_outlives_one_with, [], 120, waits),
     case!(Ttl, the_longest_lives_do_not_overflow),
-    case!(Ttl, an_expired_entry_is_absent_to_every_operation, [], 120),
+    case!(Ttl, an_expired_entry_is_absent_to_every_operation, [], 120, waits),
     case!(Ttl, the_time_left_is_read_within_its_bounds, [Ttl]),
     case!(Ttl, an_absent_key_has_no_time_left, [Ttl]),
-    case!(Ttl, touch_lengthens_a_life, [Ttl], 120),
-    case!(Ttl, touch_shortens_a_life, [Ttl], 120),
+    case!(Ttl, touch_lengthens_a_life, [Ttl], 120, waits),
+    case!(Ttl, touch_shortens_a_life, [Ttl], 120, waits),
     case!(Ttl, touch_can_take_the_end_away, [Ttl], 120),
 ];
 
