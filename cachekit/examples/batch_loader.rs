@@ -41,8 +41,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(users.into_iter().flatten().count(), 3);
     assert_eq!(queries(), [[3]]);
 
-    // Ten tasks that know nothing of each other.
-    let config = DataLoaderConfig::default().with_window(Duration::from_millis(20));
+    // Ten tasks that know nothing of each other. A batch is closed with its last key or at the end of its window, which would be
+    // a millisecond or so in a service; here it is one that no machine outlasts.
+    let config = DataLoaderConfig::default().with_max_batch(10).with_window(Duration::from_secs(60));
     let loader = cache.data_loader(config, |missing: Vec<String>| async move {
         let answers = select(&ids(&missing));
         Ok(answers.into_iter().map(|name| name.ok_or("no such user")).collect())

@@ -82,8 +82,8 @@ type Load<K, T, E> = dyn Fn(Vec<K>) -> Pin<Box<dyn Future<Output = Answers<T, E>
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 /// let cache = Cache::builder().build()?;
-/// // A longer window than the default, so that even a machine that stumbles asks once.
-/// let config = DataLoaderConfig::default().with_window(Duration::from_millis(100));
+/// // Closed with its last key, or at the end of a window that no machine outlasts: in a service it is a millisecond or so.
+/// let config = DataLoaderConfig::default().with_max_batch(2).with_window(Duration::from_secs(60));
 /// let users = cache.data_loader(config, |ids: Vec<String>| async move {
 ///     // SELECT … WHERE id IN (ids)
 ///     Ok::<_, std::io::Error>(ids.iter().map(|id| Ok(format!("user {id}"))).collect())

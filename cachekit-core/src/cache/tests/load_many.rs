@@ -203,13 +203,23 @@ async fn load(loader: &Numbers, key: &str) -> Result<u32, String> {
 #[tokio::test]
 async fn single_loads_of_one_window_are_one_call_with_duplicates_merged() {
     let (cache, asked) = (Bench::new().cache(), Asked::default());
-    let loader = cache.data_loader(DataLoaderConfig::default().with_window(Duration::from_millis(50)), source(&asked));
+    // Closed by its fourth key: a machine that stumbles would end a short window between two of them.
+    let config = DataLoaderConfig::default().with_window(LONG).with_max_batch(4);
+    let loader = cache.data_loader(config, source(&asked));
     let keys = ["n1", "n2", "n1", "x", "n3"];
     let got = futures_util::future::join_all(keys.map(|key| load(&loader, key))).await;
     assert_eq!(got, [Ok(1), Ok(2), Ok(1), failed("no x"), Ok(3)]);
     assert_eq!(*asked.lock().unwrap(), [names(&["n1", "n2", "x", "n3"])]);
     assert_eq!(load(&loader, "n1").await, Ok(1));
     assert_eq!(asked.lock().unwrap().len(), 1, "it is in the cache");
+}
+
+#[tokio::test]
+async fn a_window_ends_by_itself() {
+    let (cache, asked) = (Bench::new().cache(), Asked::default());
+    let loader = cache.data_loader(DataLoaderConfig::default().with_window(Duration::from_millis(5)), source(&asked));
+    assert_eq!(load(&loader, "n1").await, Ok(1));
+    assert_eq!(*asked.lock().unwrap(), [names(&["n1"])]);
 }
 
 #[tokio::test]
@@ -221,7 +231,7 @@ async fn a_full_batch_does_not_wait_for_its_window_and_what_does_not_fit_loads_a
     assert_eq!(got, [Ok(1), Ok(2), Ok(3)]);
     assert_eq!(asked.lock().unwrap().len(), 1);
 
-    let config = DataLoaderConfig::default().with_window(Duration::from_millis(50)).with_max_waiting(2);
+    let config = DataLoaderConfig::default().with_window(Duration::from_millis(500)).with_max_waiting(2);
     let loader = cache.data_loader(config, source(&asked));
     asked.lock().unwrap().clear();
     let got = futures_util::future::join_all(["n4", "n5", "n6", "n4"].map(|key| load(&loader, key))).await;
