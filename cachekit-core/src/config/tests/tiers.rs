@@ -1,0 +1,122 @@
+//! Which tier is chosen, and by whom.
+
+use super::*;
+
+const CHAIN: &str = r#"
+[[tier]]
+backend = "file:///a"
+ttl = "10m"
+write = "behind"
+promote = false
+
+[[tier]]
+backend = "file:///b"
+
+[[tier]]
+backend = "file:///c"
+"#;
+
+#[test]
+fn several_tiers_make_a_chain_whose_last_one_counts() {
+    let config = from_toml(CHAIN).unwrap();
+    assert_eq!((options_of(&config)["dir"].clone(), config.fronts.len()), (json!("/c"), 2));
+    let shown = config.show();
+    assert_eq!(shown["tier.front.1.ttl"].value, "10m");
+    assert_eq!(
+        (&shown["tier.front.1.write"].value, &shown["tier.front.1.promote"].value),
+        (&json!("behind"), &json!(false))
+    );
+    assert!(shown["tier.front.1.write"].source.ends_with("cachekit.toml:5"));
+    assert_eq!((&shown["tier.front.2.ttl"].value, &*shown["tier.front.2.ttl"].source), (&json!("30s"), "default"));
+    assert_eq!(shown["tier.front.2.write"].value, "through");
+}
+
+#[test]
+fn a_tier_that_is_named_elsewhere_is_the_only_one() {
+    let config = from_both(CHAIN, &[("CACHEKIT_BACKEND", "file:///d")]).unwrap();
+    assert_eq!((options_of(&config)["dir"].clone(), config.fronts.len()), (json!("/d"), 0));
+    assert!(config.notes.iter().any(|note| note.contains("CACHEKIT_BACKEND names the only one")), "{:?}", config.notes);
+    // What belongs to other software too yields to the file, and to all of it.
+    let config = from_both(CHAIN, &[("REDIS_URL", "redis://h")]).unwrap();
+    assert_eq!((options_of(&config)["dir"].clone(), config.fronts.len()), (json!("/c"), 2));
+}
+
+#[test]
+fn two_selectors_are_an_error_that_names_both_and_a_redis_url_wins_over_all() {
+    let both = [("CACHEKIT_API_KEY", "k"), ("CACHEKIT_FILE_CACHE_DIR", "/x")];
+    let text = words(from_env(&both));
+    assert!(text.contains("CACHEKIT_API_KEY") && text.contains("CACHEKIT_FILE_CACHE_DIR"), "{text}");
+    let mut three = both.to_vec();
+    three.push(("CACHEKIT_REDIS_URL", "redis://h:1/0"));
+    let config = from_env(&three).unwrap();
+    assert_eq!(config.tier.source, Source::Variable("CACHEKIT_REDIS_URL"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.notes.len(), 2, "{:?}", config.notes);
+}
+
+#[test]
+fn a_backend_named_in_code_is_not_questioned_by_the_environment() {
+    for odd in
+        [&[("CACHEKIT_API_KEY", "k"), ("CACHEKIT_FILE_CACHE_DIR", "/x")][..], &[("CACHEKIT_REDIS_URL", "nonsense")]]
+    {
+        let environment = Environment::from_vars(odd.iter().map(|(name, value)| (name.into(), value.into())));
+        let alone = Sources { environment, ..Sources::default() };
+        assert!(Config::resolve(&alone).is_err());
+        let config = Config::resolve(&Sources { backend: Some("file:///y".into()), ..alone }).unwrap();
+        assert_eq!(config.tier.source, Source::Code("--backend"));
+    }
+}
+
+#[test]
+fn the_unprefixed_redis_url_counts_only_where_nothing_else_chose() {
+    let url = [("REDIS_URL", "redis://h:1/0")];
+    assert_eq!(from_env(&url).unwrap().tier.source, Source::Variable("REDIS_URL"));
+    let config = from_both("[[tier]]\nbackend = \"file:///x\"\n", &url).unwrap();
+    assert!(matches!(config.tier.source, Source::File { .. }));
+    assert!(config.notes[0].contains("REDIS_URL") && config.notes[0].contains("cachekit.toml:1"), "{:?}", config.notes);
+    let both = from_env(&[("REDIS_URL", "redis://common"), ("CACHEKIT_REDIS_URL", "redis://ours")]).unwrap();
+    assert_eq!(options_of(&both), json!({"url": "redis://ours"}));
+    assert_eq!(both.notes, ["REDIS_URL is set, and not used: CACHEKIT_REDIS_URL selects the backend"]);
+}
+
+#[test]
+fn a_default_tier_takes_its_options_from_the_environment() {
+    let environment = environment(&[("CACHEKIT_FILE_MAX_SIZE_MB", "7")]);
+    let mut config = Config::resolve(&Sources { environment: environment.clone(), ..Sources::default() }).unwrap();
+    let options = [("dir".to_owned(), json!("/x"))].into_iter().collect();
+    let choice = TierChoice::Builtin { scheme: "file".into(), options };
+    config.set_default_tier(choice, "a test", &environment).unwrap();
+    let Some(TierChoice::Builtin { options, .. }) = &config.tier.value else { panic!() };
+    assert_eq!(json!(options), json!({"dir": "/x", "max_size_mb": 7}));
+    config.set_default_tier(TierChoice::None, "too late", &environment).unwrap();
+    assert_ne!(config.tier.value, Some(TierChoice::None));
+}
+
+#[test]
+fn a_registered_backend_opens_and_an_unknown_one_is_an_error_that_lists_what_there_is() {
+    let registry = Registry::default().with::<Memory>("memory");
+    let open = |url: &str| {
+        let config = Config::resolve(&Sources { backend: Some(url.into()), ..Sources::default() }).unwrap();
+        config.builder(&registry, EngineServices::shared()).map(|_| ())
+    };
+    let error = open("redis://localhost").unwrap_err().to_string();
+    assert!(error.contains("redis://") && error.contains("memory") && error.contains("--backend"), "{error}");
+    assert!(open("none").is_ok());
+}
+
+#[test]
+fn a_plugin_is_named_by_path_or_by_id() {
+    let config =
+        from_toml("[[tier]]\npath = \"/opt/x.so\"\nsha256 = \"00\"\n[tier.options]\na = [1, \"b\"]\n").unwrap();
+    let Some(TierChoice::Plugin { library, sha256, options }) = &config.tier.value else { panic!() };
+    assert_eq!(*library, LibraryChoice::Path("/opt/x.so".into()));
+    assert_eq!((sha256.as_deref(), json!(options)), (Some("00"), json!({"a": [1, "b"]})));
+    #[cfg(feature = "dynamic-plugins")]
+    {
+        let error = config.open_tier(&Registry::default(), EngineServices::shared()).err().unwrap().to_string();
+        assert!(error.contains("sha256") && error.contains("64 hex digits"), "{error}");
+        let config = from_toml("[[tier]]\nplugin = \"acme.store\"\n").unwrap();
+        let error = config.open_tier(&Registry::default(), EngineServices::shared()).err().unwrap().to_string();
+        assert!(error.contains("[plugins] dirs"), "{error}");
+    }
+}
