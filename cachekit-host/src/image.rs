@@ -60,6 +60,11 @@ impl Image {
         self.name
     }
 
+    /// Leaves the descriptor open for ever, and nothing else behind.
+    pub(crate) fn stay_open(self) {
+        std::mem::forget(self.file);
+    }
+
     /// A path to this very descriptor, for the dynamic loader.
     pub(crate) fn descriptor_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))

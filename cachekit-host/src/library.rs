@@ -63,7 +63,7 @@ impl Library {
                 // The loader knows the library by the name of this descriptor and matches names first: were the number
                 // used again, the next file under it would turn out to be this library. So it stays open, as long as
                 // the library stays loaded, which is for ever.
-                std::mem::forget(file);
+                file.stay_open();
                 std::mem::forget(handle);
                 let library = root.map(|root| {
                     let (identity, lifecycle, took_signals) = (identity.clone(), Mutex::new(()), Mutex::new(took));

@@ -159,6 +159,43 @@ pub fn foreign_host() -> &'static (PathBuf, String) {
     })
 }
 
+/// A host and libraries for a checker of memory.
+pub struct Checked {
+    /// The host of `tests/fixtures/host`.
+    pub host: PathBuf,
+    /// The reference store.
+    pub memory: PathBuf,
+    /// The plugin that misbehaves as its options say.
+    pub chaos: PathBuf,
+    /// Our File backend.
+    pub file: PathBuf,
+}
+
+/// Built so that valgrind can run them: `rustix` asks for the time through the page that the kernel maps for that (the vDSO), whose
+/// place it learns from the kernel behind valgrind's back, and valgrind has taken that page away: SIGSEGV at the first deadline.
+/// With this flag it calls the C library, which valgrind knows. Small and a little optimised, because below valgrind the digest of
+/// a library with its debug information takes a minute.
+pub fn checked() -> &'static Checked {
+    static BUILT: OnceLock<Checked> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let build = |manifest: &str| {
+            let mut build = cargo();
+            build.args(["build", "--manifest-path"]).arg(root().join(manifest).join("Cargo.toml"));
+            build.env("RUSTFLAGS", "--cfg=rustix_use_libc").env("CARGO_TARGET_DIR", target("checked"));
+            build.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+            messages(&mut build).collect::<Vec<Json>>()
+        };
+        let host = build("tests/fixtures/host");
+        let host = host.iter().filter_map(|message| message["executable"].as_str()).next_back();
+        Checked {
+            host: host.expect("it is a program").into(),
+            memory: library(&build("tests/fixtures/memory"), "memory_plugin"),
+            chaos: library(&build("tests/fixtures/chaos"), "chaos"),
+            file: library(&build("backends/file"), "cachekit_backend_file"),
+        }
+    })
+}
+
 /// Nightly where rustup has it, else the distribution's compiler.
 fn foreign_cargo() -> (Command, String) {
     let ours = String::from_utf8(output(Command::new("rustc").arg("--version")).stdout).unwrap();
