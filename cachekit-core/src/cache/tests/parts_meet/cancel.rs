@@ -324,3 +324,56 @@ async fn whatever_is_given_up_wherever_it_waits_nothing_is_held_and_nothing_olde
         assert!(given_up > 300, "{given_up}");
     }
 }
+
+/// A call that nobody drops when its caller goes away.
+struct Forgotten(std::mem::ManuallyDrop<BoxFuture<'static, ()>>);
+
+impl Future for Forgotten {
+    type Output = ();
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// What is wrong in one way each, and what is said of it.
+const BROKEN: &[(&str, Work, &str)] = &[
+    (
+        "a place is not given back",
+        |cache| {
+            let call = Box::pin(async move { _ = cache.get::<u32>("other").await });
+            Box::pin(Forgotten(std::mem::ManuallyDrop::new(call)))
+        },
+        "a place, a flight or a lock is not given back",
+    ),
+    (
+        "a turn is taken for ever",
+        |cache| {
+            let call = Box::pin(async move { _ = cache.set("k", &20_u32).await });
+            Box::pin(Forgotten(std::mem::ManuallyDrop::new(call)))
+        },
+        "something is held",
+    ),
+    ("what nobody wrote is read", |cache| Box::pin(async move { _ = cache.set("k", &99_u32).await }), "Some(99)"),
+];
+
+/// The control: operations that leave something behind are heard, each at its first wait or at its end. Time does not pass by itself here, so
+/// that what is held for ever is known at once.
+#[tokio::test(start_paused = true)]
+async fn an_operation_that_leaves_something_behind_is_heard() {
+    let kind = Setting { behind: false, chain: false, with_l1: true };
+    for (what, operation, words) in BROKEN {
+        let mut heard = String::new();
+        for polls in 1..10 {
+            let judged = tokio::spawn(give_up(what, *operation, Before::Nothing, kind, polls)).await;
+            match judged {
+                Ok(ended) => assert!(!ended, "{what}: it ended, and nothing was heard"),
+                Err(panicked) => {
+                    let panic = panicked.into_panic();
+                    heard = panic.downcast::<String>().map_or_else(|_| "no text".into(), |text| *text);
+                    break;
+                }
+            }
+        }
+        assert!(heard.contains(words), "{what}: {heard:?}");
+    }
+}
