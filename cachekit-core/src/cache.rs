@@ -13,6 +13,7 @@
 mod adopt;
 mod batch;
 mod behind;
+mod copies;
 mod data_loader;
 mod dictionaries;
 mod fill;
@@ -41,6 +42,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::invalidate::tags::{MAX_TAG_BYTES, MAX_TAGS, TagError};
+use copies::Read;
 pub use data_loader::{DataLoader, DataLoaderConfig};
 pub(crate) use dictionaries::Upkeep;
 use fill::Fill;
@@ -389,8 +391,12 @@ impl Cache {
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(self.in_outage(at)),
         };
-        self.need_dictionary(tier, stored.as_ref(), deadline).await;
-        self.accept(at, stored, ticket, own).await
+        let read = match self.read_answer(tier, at, stored, deadline).await {
+            Ok(read) => read,
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => return Ok(self.in_outage(at)),
+        };
+        self.accept(at, read, ticket, own).await
     }
 
     /// Checks what the second tier returned for a key, and fills L1 with it. `own`: the epoch of the namespace, if that came
@@ -398,19 +404,19 @@ impl Cache {
     async fn accept(
         &self,
         at: &At,
-        stored: Option<Bytes>,
+        read: Option<Read>,
         ticket: Ticket,
         own: Own,
     ) -> Result<Option<(Opened, Option<Hit>)>, Error> {
-        let Some((stored, opened)) = self.open_stored(at, stored)? else { return Ok(None) };
+        let Some((stored, opened)) = self.open_stored(at, read)? else { return Ok(None) };
         let in_force = self.is_in_force(&opened, own).await?;
         Ok(self.admit(at, stored, opened, ticket, in_force))
     }
 
     /// Checks what the second tier returned for a key, all but whether it was invalidated.
-    fn open_stored(&self, at: &At, stored: Option<Bytes>) -> Result<Option<(Bytes, Opened)>, Error> {
+    fn open_stored(&self, at: &At, read: Option<Read>) -> Result<Option<(Bytes, Opened)>, Error> {
         let engine = &*self.engine;
-        let Some((stored, opened)) = self.accept_any(at, stored)? else { return Ok(None) };
+        let Some((stored, opened)) = self.accept_any(at, read)? else { return Ok(None) };
         // What is past its time is for those who can load it anew, unless the cache says otherwise.
         if !self.get_takes(opened.meta()) {
             engine.counters.l2_misses.add();

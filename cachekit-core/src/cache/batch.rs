@@ -55,8 +55,12 @@ impl Cache {
                     Some(Err(_)) | None => continue,
                 },
             };
-            self.need_dictionary(tier, stored.as_ref(), deadline).await;
-            if let Some((stored, entry)) = self.open_stored(&places[i], stored)? {
+            let read = match self.read_answer(tier, &places[i], stored, deadline).await {
+                Ok(read) => read,
+                Err(error) if engine.settings.strict => return Err(error.into()),
+                Err(_) => continue,
+            };
+            if let Some((stored, entry)) = self.open_stored(&places[i], read)? {
                 opened.push((i, ticket, stored, entry));
             }
         }

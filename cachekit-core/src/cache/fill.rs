@@ -212,7 +212,7 @@ impl Cache {
                     // What waits to be written has replaced it, and was looked at before this load began.
                     let waits = engine.pending.find(at.wire.as_bytes()).is_some();
                     if !waits
-                        && let Some((opened, hit)) = self.accept(at, Some(stored), ticket, None).await?
+                        && let Some((opened, hit)) = self.accept(at, Some(self.read(at, stored)), ticket, None).await?
                         && (newer_than_ms == 0 || opened.meta().times.created_ms > newer_than_ms)
                         && let Some(value) = self.judge(opened.decode::<T>())?
                     {

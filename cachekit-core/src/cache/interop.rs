@@ -34,6 +34,7 @@ use crate::invalidate::Ticket;
 use crate::key::WireKey;
 use crate::l1::{Hit, Typed};
 use crate::observe::loading;
+use crate::tier::chain::MAX_FRONTS;
 
 /// What can be stored as an interop value: whatever serializes, and [`InteropValue`], which is stored canonically.
 pub trait ToDocument {
@@ -419,18 +420,38 @@ impl Interop {
         let engine = &*self.cache.engine;
         let Some(tier) = &engine.tier else { return Ok(None) };
         let ticket = engine.writes.ticket(self.cache.slot, call.at.hash);
-        let dated = match self.cache.count_failure(tier.get_dated(&call.at.wire, self.cache.deadline()).await) {
-            Ok(dated) => dated,
-            Err(error) if engine.settings.strict => return Err(error.into()),
-            Err(_) => return Ok(None),
-        };
-        let Some(Dated { value: stored, stale, fresh_for_ms }) = dated else {
-            engine.counters.l2_misses.add();
-            return Ok(None);
-        };
-        let value = match self.decode::<T>(call, &stored) {
-            Ok(value) => Arc::new(value),
-            Err(error) => return self.refuse(error),
+        let deadline = self.cache.deadline();
+        let mut refused: Option<(Bytes, Refusal)> = None;
+        let mut tiers = MAX_FRONTS + 1;
+        let (Dated { value: stored, stale, fresh_for_ms }, value) = loop {
+            let answer = self.cache.count_failure(tier.get_dated(&call.at.wire, deadline).await);
+            if let Some((stored, refusal)) = &refused
+                && !matches!(&answer, Ok(Some(dated)) if dated.value == *stored)
+            {
+                engine.counters.refuse(*refusal);
+            }
+            let dated = match answer {
+                Ok(dated) => dated,
+                Err(error) if engine.settings.strict => return Err(error.into()),
+                Err(_) => return Ok(None),
+            };
+            let Some(dated) = dated else {
+                engine.counters.l2_misses.add();
+                return Ok(None);
+            };
+            match self.decode::<T>(call, &dated.value) {
+                Ok(value) => break (dated, Arc::new(value)),
+                Err(error) => {
+                    // What is wrong with a copy must not hide the value behind it (`copies.rs`).
+                    let is_last = tiers == 0 || refused.is_some_and(|(stored, _)| stored == dated.value);
+                    let Some(refusal) = refusal_of(&error).filter(|_| tier.has_fronts() && !is_last) else {
+                        return self.refuse(error);
+                    };
+                    Box::pin(tier.refuse_copies(&call.at.wire, &dated.value, deadline)).await;
+                    refused = Some((dated.value, refusal));
+                    tiers -= 1;
+                }
+            }
         };
         if stale {
             engine.counters.l2_misses.add();
@@ -469,20 +490,25 @@ impl Interop {
     /// A refused entry is a counted miss; a strict cache says so instead. An entry that is not authentic is said in any case,
     /// unless the keyring was told otherwise, and keys that cannot be used always.
     fn refuse<T>(&self, error: InteropError) -> Result<Option<T>, Error> {
-        let refusal = match &error {
-            InteropError::Tampered | InteropError::Suspicious(_) => Refusal::Tampered,
-            InteropError::TooLarge { .. } => Refusal::TooLarge,
-            InteropError::Malformed(Malformed::FramePrefix) => Refusal::Foreign,
-            InteropError::Malformed(Malformed::Truncated) => Refusal::Truncated,
-            InteropError::Malformed(Malformed::Depth) => Refusal::Decode(DecodeFault::Depth),
-            InteropError::Malformed(Malformed::Trailing) => Refusal::Decode(DecodeFault::Trailing),
-            InteropError::Malformed(_) => Refusal::Decode(DecodeFault::Shape),
-            _ => return Err(error.into()),
-        };
+        let Some(refusal) = refusal_of(&error) else { return Err(error.into()) };
         self.cache.engine.counters.refuse(refusal);
         let fail_closed = self.secure.as_ref().is_some_and(|secure| secure.keyring.is_fail_closed());
         let is_told = self.cache.engine.settings.strict || refusal == Refusal::Tampered && fail_closed;
         if is_told { Err(refusal.into()) } else { Ok(None) }
+    }
+}
+
+/// What an entry was refused for; `None` for what is wrong with the caller's keys or values.
+fn refusal_of(error: &InteropError) -> Option<Refusal> {
+    match error {
+        InteropError::Tampered | InteropError::Suspicious(_) => Some(Refusal::Tampered),
+        InteropError::TooLarge { .. } => Some(Refusal::TooLarge),
+        InteropError::Malformed(Malformed::FramePrefix) => Some(Refusal::Foreign),
+        InteropError::Malformed(Malformed::Truncated) => Some(Refusal::Truncated),
+        InteropError::Malformed(Malformed::Depth) => Some(Refusal::Decode(DecodeFault::Depth)),
+        InteropError::Malformed(Malformed::Trailing) => Some(Refusal::Decode(DecodeFault::Trailing)),
+        InteropError::Malformed(_) => Some(Refusal::Decode(DecodeFault::Shape)),
+        _ => None,
     }
 }
 

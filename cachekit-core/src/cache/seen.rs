@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::copies::Read;
 use super::fill::Fill;
 use super::tags::are_plausible;
 use super::{At, Cache, Entry, LoadOptions, Value};
@@ -131,8 +132,12 @@ impl Cache {
             Err(error) if engine.settings.strict => return Err(error.into()),
             Err(_) => return Ok(None),
         };
-        self.need_dictionary(tier, stored.as_ref(), deadline).await;
-        let Some((stored, opened)) = self.accept_any(at, stored)? else { return Ok(None) };
+        let read = match self.read_answer(tier, at, stored, deadline).await {
+            Ok(read) => read,
+            Err(error) if engine.settings.strict => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        let Some((stored, opened)) = self.accept_any(at, read)? else { return Ok(None) };
         if !are_plausible(&opened) {
             return self.judge(Err(Refusal::TooLarge));
         }
@@ -162,14 +167,14 @@ impl Cache {
     }
 
     /// Checks what the second tier returned for a key, whatever its age.
-    pub(super) fn accept_any(&self, at: &At, stored: Option<Bytes>) -> Result<Option<(Bytes, Opened)>, Error> {
+    pub(super) fn accept_any(&self, at: &At, read: Option<Read>) -> Result<Option<(Bytes, Opened)>, Error> {
         let engine = &*self.engine;
-        let Some(stored) = stored else {
+        let Some(Read { stored, opened }) = read else {
             engine.counters.l2_misses.add();
             tracing::trace!(target: "cachekit", key = ?at.wire, "not in the second tier");
             return Ok(None);
         };
-        let opened = self.judge(engine.codec.open(&stored, at.wire.as_bytes(), engine.clock.unix_ms()))?;
+        let opened = self.judge(opened)?;
         Ok(opened.map(|opened| (stored, opened)))
     }
 

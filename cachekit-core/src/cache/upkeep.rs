@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
 
+use super::copies::Read;
 use super::{At, Cache, Engine, Entry, SetOptions, Unsettled};
 use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
@@ -158,13 +159,16 @@ impl Cache {
         let at = self.at(key.as_ref())?;
         let Some(tier) = &self.engine.tier else { return Ok(None) };
         let deadline = self.deadline();
-        let stored = match self.count_failure(self.ask(tier, &at, deadline).await.map(|(stored, _)| stored)) {
-            Ok(Some(stored)) => stored,
+        let read = match self.count_failure(self.ask(tier, &at, deadline).await.map(|(stored, _)| stored)) {
+            Ok(stored) => self.read_answer(tier, &at, stored, deadline).await,
+            Err(error) => Err(error),
+        };
+        let read = match read {
+            Ok(Some(read)) => read,
             Err(error) if self.engine.settings.strict => return Err(error.into()),
             Ok(None) | Err(_) => return Ok(None),
         };
-        self.need_dictionary(tier, Some(&stored), deadline).await;
-        let opened = self.judge(self.engine.codec.open(&stored, at.wire.as_bytes(), self.engine.clock.unix_ms()))?;
+        let opened = self.judge(read.opened)?;
         match opened.filter(|opened| opened.freshness() == Freshness::Fresh && !opened.meta().is_nothing) {
             Some(opened) => Ok(self.is_in_force(&opened, None).await?.then_some(opened)),
             None => Ok(None),
@@ -218,7 +222,10 @@ impl Cache {
             times.ttl(self.engine.clock.unix_ms())
         };
         if !tier.has_cas() {
-            let Some(stored) = self.count_failure(tier.get(&at.wire, deadline).await)? else { return Ok(false) };
+            let stored = self.count_failure(tier.get(&at.wire, deadline).await)?;
+            let Some(Read { stored, .. }) = self.read_answer(tier, at, stored, deadline).await? else {
+                return Ok(false);
+            };
             let Some(stored) = self.retimed_in_force(at, &stored, renew).await? else { return Ok(false) };
             let ttl = life(&stored);
             self.count_failure(tier.set(&at.wire, stored, ttl, deadline).await)?;

@@ -224,6 +224,14 @@ impl Chain {
         (None, inner.fronts.len())
     }
 
+    /// Somebody who can open entries could not open this one: the fronts that hold it are not believed for its key any more, until
+    /// the next promotion or write replaces it.
+    pub(crate) async fn refuse_copies(&self, key: &[u8], stored: &Bytes, deadline: Deadline) {
+        for front in &self.inner.fronts {
+            front.refuse(key, stored, &*self.inner.clock, share(deadline)).await;
+        }
+    }
+
     /// Copies what a later tier had into the first `before` fronts, in the background. `seen` before any tier was read.
     fn promote(&self, found: Vec<(Vec<u8>, Bytes, Seen)>, before: usize) {
         let wanted = |front: &&Front| front.promotes();

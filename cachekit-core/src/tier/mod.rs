@@ -378,6 +378,14 @@ impl Tier {
         }
     }
 
+    /// From now on reads pass by the fronts that hold these bytes under a key.
+    pub(crate) async fn refuse_copies(&self, wire: &WireKey, stored: &Bytes, deadline: Deadline) {
+        if let (Some(chain), Ok(key)) = (&self.chain, self.key(wire, Operation::Get)) {
+            // Boxed: the fronts are tiers as well, although no chains.
+            Box::pin(chain.refuse_copies(&key, stored, deadline)).await;
+        }
+    }
+
     /// Removes all copies with a prefix, if the store is a chain.
     pub(crate) async fn clear_fronts(&self, prefix: &[u8], deadline: Deadline) -> Result<(), BackendError> {
         match &self.chain {

@@ -120,6 +120,22 @@ impl Front {
         found
     }
 
+    /// Marks the copy of a key if it is these bytes.
+    pub(super) async fn refuse(&self, key: &[u8], stored: &Bytes, clock: &dyn Clock, deadline: Deadline) {
+        // What is not believed was passed by already.
+        if is_reserved(key) || self.distrust.belief(key, clock) != Belief::Good {
+            return;
+        }
+        match self.tier.get(&WireKey::again(key), deadline).await {
+            Ok(copy) if copy.as_ref() == Some(stored) => {
+                self.counters.refused.add();
+                self.distrust.mark(key, clock);
+            }
+            Ok(_) => {}
+            Err(error) => self.failed(&error),
+        }
+    }
+
     fn may_ask(&self, key: &[u8], clock: &dyn Clock) -> bool {
         if is_reserved(key) {
             return false;

@@ -4,7 +4,7 @@
 //! from the same codec; these tests are what notices one that does not.
 
 use super::*;
-use crate::builder::NamespaceEpochs;
+use crate::builder::{CacheBuilder, NamespaceEpochs};
 use crate::cache::{DataLoaderConfig, LoadOptions};
 use crate::codec::tests::dictionary::{profiles, trained};
 use crate::codec::{Envelope, Refusal};
@@ -73,14 +73,101 @@ async fn a_front_written_so_holds_what_the_last_tier_holds(policy: WritePolicy) 
     cache.close().await.unwrap();
     assert_eq!(sealed_entries(&bench.store).await, 5);
     assert!(sealed_entries(&front).await >= 1, "nothing to look at: {policy:?}");
+}
 
-    // A copy that somebody altered is no quieter than an entry of the last tier.
+/// A chain over the store of `bench`, each front under its own hand.
+fn chained(bench: &Bench, fronts: &[&Memory]) -> Cache {
+    let builder = bench.builder(Arc::new(bench.store.clone())).without_l1().encryption(Encryption::new(ring(1, &[])));
+    let spec = |(at, front): (usize, &&Memory)| TierSpec::new(format!("front {at}"), Arc::new((*front).clone()));
+    fronts.iter().enumerate().map(spec).fold(builder, CacheBuilder::tier).build().unwrap()
+}
+
+async fn damage(store: &Memory, wire: &str, how: Damage) {
     let cx = Cx::new(Deadline::after(Duration::from_secs(1)));
-    let wire = Key::from_wire(b"ck:default:written");
-    let mut copy = bench.store.get(wire, &cx).await.unwrap().unwrap().to_vec();
-    *copy.last_mut().unwrap() ^= 1;
-    front.set(wire, copy.into(), Ttl::Never, &cx).await.unwrap();
-    assert_eq!(refusal(chained().get::<User>("written").await), Refusal::Tampered);
+    let mut copy = store.get(Key::from_wire(wire.as_bytes()), &cx).await.unwrap().unwrap().to_vec();
+    how(&mut copy);
+    store.set(Key::from_wire(wire.as_bytes()), copy.into(), Ttl::Never, &cx).await.unwrap();
+}
+
+/// A way to read.
+type Read<'a> = std::pin::Pin<Box<dyn Future<Output = Result<Option<User>, Error>> + 'a>>;
+
+/// Waits until nothing is promoted any more.
+async fn settle(cache: &Cache) {
+    while cache.tier().unwrap().chain().unwrap().running() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Something that somebody, or a disk, does to bytes.
+type Damage = fn(&mut Vec<u8>);
+
+const TAG: Damage = |bytes| *bytes.last_mut().unwrap() ^= 1;
+const MIDDLE: Damage = |bytes| bytes[40] ^= 1;
+const MAGIC: Damage = |bytes| bytes[0] ^= 1;
+const CUT: Damage = |bytes| bytes.truncate(5);
+
+#[tokio::test]
+async fn a_sealed_copy_that_was_altered_is_counted_and_the_good_one_behind_it_takes_its_place() {
+    for how in [TAG, MAGIC, CUT] {
+        let (bench, front) = (Bench::new(), Memory::new(MemoryConfig::default()));
+        let cache = chained(&bench, &[&front]);
+        cache.set_many(&[("session", ada()), ("b", ada())], SetOptions::default()).await.unwrap();
+        let reads: [(&str, Read<'_>); 4] = [
+            ("get", Box::pin(async { Ok(cache.get::<User>("session").await?.map(|user| (*user).clone())) })),
+            (
+                "get_many",
+                Box::pin(async {
+                    let users = cache.get_many::<User, _>(&["session", "b"]).await?;
+                    assert!(users[1].is_some());
+                    Ok(users[0].as_deref().cloned())
+                }),
+            ),
+            (
+                "get_or_load",
+                Box::pin(async {
+                    let loaded = cache.get_or_load("session", async || -> User { panic!("nothing was lost") }).await?;
+                    Ok(Some((*loaded).clone()))
+                }),
+            ),
+            (
+                "entry",
+                Box::pin(async { Ok(cache.entry("session").await?.map(|entry| entry.decode::<User>().unwrap())) }),
+            ),
+        ];
+        for (at, (name, read)) in (1..).zip(reads) {
+            damage(&front, WIRE, how).await;
+            assert_eq!(read.await.unwrap(), Some(ada()), "{name}");
+            settle(&cache).await;
+            let cx = Cx::new(Deadline::after(Duration::from_secs(1)));
+            let copy = front.get(Key::from_wire(WIRE.as_bytes()), &cx).await.unwrap();
+            assert_eq!(copy, stored(&bench, WIRE).await, "{name}: the good copy stands there");
+            let refused: u64 = cache.stats().refused.values().sum::<u64>() + cache.stats().fronts[0].refused;
+            assert!(refused >= at, "{name}: {:?}", cache.stats());
+        }
+        assert_eq!(cache.stats().l2_errors, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_every_tier_fails_closed_and_an_outage_behind_a_damaged_copy_is_an_outage() {
+    let (bench, near, far) = (Bench::new(), Memory::new(MemoryConfig::default()), Memory::new(MemoryConfig::default()));
+    let cache = chained(&bench, &[&near, &far]);
+    cache.set("session", &ada()).await.unwrap();
+    damage(&near, WIRE, TAG).await;
+    assert_eq!(*cache.get::<User>("session").await.unwrap().unwrap(), ada());
+    assert_eq!((cache.stats().fronts[0].refused, cache.stats().fronts[1].hits), (1, 1), "the next tier, not the last");
+    settle(&cache).await;
+    for (store, how) in [(&near, TAG), (&far, MIDDLE), (&bench.store, TAG)] {
+        damage(store, WIRE, how).await;
+    }
+    assert_eq!(refusal(cache.get::<User>("session").await), Refusal::Tampered);
+    let loaded = cache.get_or_load("session", async || -> User { panic!("no loader runs over the traces") }).await;
+    assert_eq!(refusal(loaded), Refusal::Tampered);
+    settle(&cache).await;
+    // The same damage everywhere is said at once and goes in no circle.
+    let gone = chained(&bench, &[&near]);
+    assert_eq!(refusal(gone.get::<User>("session").await), Refusal::Tampered);
 }
 
 #[tokio::test]
