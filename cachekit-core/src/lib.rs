@@ -25,6 +25,7 @@ pub mod key;
 pub mod l1;
 mod near;
 pub mod observe;
+mod process;
 pub mod tier;
 
 pub use builder::CacheBuilder;

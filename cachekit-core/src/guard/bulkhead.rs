@@ -11,7 +11,7 @@
 //!
 //! Both numbers stand in one word, so that a call that finds room takes no lock, and neither bound is ever exceeded. A call
 //! that ends hands its place to the first that waits; one that goes away while it waits, or after it was handed a place,
-//! leaves both.
+//! leaves both. A child made by `fork()` begins with a bulkhead of its own, in which nobody is (`process.rs`).
 
 use std::collections::VecDeque;
 use std::future::Future;

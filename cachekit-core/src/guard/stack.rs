@@ -25,6 +25,7 @@ use super::bulkhead::{Bulkhead, BulkheadConfig, Place};
 use super::deadline::Until;
 use super::retry::{Repeats, Retries, RetryConfig};
 use crate::clock::Clock;
+use crate::process::{Anew, PerProcess};
 
 /// Which guards stand before a store. `None`: that one does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl GuardConfig {
 
 /// The guards of one store.
 pub(crate) struct Guards {
-    bulkhead: Option<Bulkhead>,
+    bulkhead: Option<PerProcess<Bulkhead>>,
     breaker: Option<Breaker>,
     retries: Option<Retries>,
     /// Of calls for one key, and of calls for many, which take longer.
@@ -118,10 +119,16 @@ impl Shed {
     }
 }
 
+impl Anew for Bulkhead {
+    fn anew(&self) -> Self {
+        Self::new(*self.config())
+    }
+}
+
 impl Guards {
     pub(crate) fn new(config: GuardConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
-            bulkhead: config.bulkhead.map(Bulkhead::new),
+            bulkhead: config.bulkhead.map(|config| PerProcess::new(Bulkhead::new(config))),
             breaker: config.breaker.map(|config| Breaker::new(config, Arc::clone(&clock))),
             retries: config.retry.map(Retries::new),
             adaptive: config.adaptive.map(|config| [Adaptive::new(config), Adaptive::new(config)]),
@@ -148,7 +155,7 @@ impl Guards {
         W: Future<Output = Result<T, BackendError>> + Unpin,
     {
         async move {
-            let _place = match &self.bulkhead {
+            let _place = match self.bulkhead.as_ref().map(PerProcess::get) {
                 None => None,
                 Some(bulkhead) => match bulkhead.try_enter() {
                     Some(place) => Some(place),
@@ -268,7 +275,7 @@ impl Guards {
     }
 
     pub(crate) fn health(&self) -> GuardHealth {
-        let load = self.bulkhead.as_ref().map(|bulkhead| (bulkhead.load(), *bulkhead.config()));
+        let load = self.bulkhead.as_ref().map(PerProcess::get).map(|bulkhead| (bulkhead.load(), *bulkhead.config()));
         GuardHealth {
             in_flight: load.map(|((in_flight, _), config)| (in_flight, config.in_flight)),
             queued: load.map(|((_, queued), config)| (queued, config.queued)),

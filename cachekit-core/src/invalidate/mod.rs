@@ -8,6 +8,8 @@
 //!
 //! What is invalidated by name and not by key is in `tags.rs`; the numbers by which other processes see it, in `epochs.rs`.
 //!
+//! Turns and gates are those of one process: a child made by `fork()` begins with all of them free (`process.rs`).
+//!
 //! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
 //! alone: two processes that write one key are ordered by the store.
 
@@ -24,6 +26,7 @@ use generations::Generation;
 
 use crate::key::Namespace;
 use crate::l1::{Epoch, KeyHash};
+use crate::process::{Anew, PerProcess};
 
 const KEY_STRIPES: usize = 4096;
 const NAMESPACE_STRIPES: usize = 256;
@@ -31,20 +34,39 @@ const NAMESPACE_STRIPES: usize = 256;
 #[derive(Default)]
 struct KeyStripe {
     generation: Generation,
-    turn: Mutex<()>,
     /// Until when a write of one of its keys may land that was given up; 0: none was.
     doubted_until_ms: AtomicU64,
 }
 
-#[derive(Default)]
-struct NamespaceStripe {
-    epoch: AtomicU64,
-    gate: RwLock<()>,
+/// What writers hold while they write.
+struct Order {
+    /// Per stripe of keys.
+    turns: Box<[Mutex<()>]>,
+    /// Per stripe of namespaces.
+    gates: Box<[RwLock<()>]>,
+}
+
+impl Order {
+    fn new() -> Self {
+        Self { turns: many(KEY_STRIPES), gates: many(NAMESPACE_STRIPES) }
+    }
+}
+
+impl Anew for Order {
+    fn anew(&self) -> Self {
+        Self::new()
+    }
 }
 
 pub(crate) struct Writes {
     keys: Box<[KeyStripe]>,
-    namespaces: Box<[NamespaceStripe]>,
+    /// The epochs of namespaces.
+    epochs: Box<[AtomicU64]>,
+    order: PerProcess<Order>,
+}
+
+fn many<T: Default>(count: usize) -> Box<[T]> {
+    std::iter::repeat_with(T::default).take(count).collect()
 }
 
 /// Which stripe a namespace belongs to; computed once per cache handle.
@@ -75,11 +97,7 @@ pub(crate) struct Turn<'a> {
 
 impl Writes {
     pub(crate) fn new() -> Self {
-        let mut keys = Vec::new();
-        keys.resize_with(KEY_STRIPES, KeyStripe::default);
-        let mut namespaces = Vec::new();
-        namespaces.resize_with(NAMESPACE_STRIPES, NamespaceStripe::default);
-        Self { keys: keys.into(), namespaces: namespaces.into() }
+        Self { keys: many(KEY_STRIPES), epochs: many(NAMESPACE_STRIPES), order: PerProcess::new(Order::new()) }
     }
 
     pub(crate) fn slot(&self, namespace: &Namespace) -> NamespaceSlot {
@@ -91,7 +109,7 @@ impl Writes {
     }
 
     pub(crate) fn epoch(&self, slot: NamespaceSlot) -> Epoch {
-        Epoch(self.namespaces[slot.0].epoch.load(Ordering::Acquire))
+        Epoch(self.epochs[slot.0].load(Ordering::Acquire))
     }
 
     /// What to note before reading or loading.
@@ -152,40 +170,42 @@ impl Writes {
 
     /// Waits for this key's turn to write.
     pub(crate) async fn turn(&self, slot: NamespaceSlot, hash: KeyHash) -> Turn<'_> {
-        let gate = self.namespaces[slot.0].gate.read().await;
-        let turn = self.stripe(hash).turn.lock().await;
+        let order = self.order.get();
+        let gate = order.gates[slot.0].read().await;
+        let turn = order.turns[self.index(hash)].lock().await;
         Turn { _gate: gate, _turns: vec![turn] }
     }
 
     /// Waits for the turns of several keys, in the order of the stripes so that two batches cannot block each other.
     pub(crate) async fn turns(&self, slot: NamespaceSlot, hashes: impl Iterator<Item = KeyHash>) -> Turn<'_> {
-        let gate = self.namespaces[slot.0].gate.read().await;
+        let order = self.order.get();
+        let gate = order.gates[slot.0].read().await;
         let mut stripes: Vec<usize> = hashes.map(|hash| self.index(hash)).collect();
         stripes.sort_unstable();
         stripes.dedup();
         let mut turns = Vec::with_capacity(stripes.len());
         for stripe in stripes {
-            turns.push(self.keys[stripe].turn.lock().await);
+            turns.push(order.turns[stripe].lock().await);
         }
         Turn { _gate: gate, _turns: turns }
     }
 
     /// Makes every entry of the namespace in L1 unreachable and every fill on its way too late.
     pub(crate) fn new_epoch(&self, slot: NamespaceSlot) {
-        self.namespaces[slot.0].epoch.fetch_add(1, Ordering::AcqRel);
+        self.epochs[slot.0].fetch_add(1, Ordering::AcqRel);
     }
 
     /// The same for every namespace.
     pub(crate) fn new_epochs(&self) {
-        for namespace in &self.namespaces {
-            namespace.epoch.fetch_add(1, Ordering::AcqRel);
+        for epoch in &self.epochs {
+            epoch.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     /// Waits until every write that began before the new epoch has landed. Writes that come later are not held up for
     /// longer than it takes to pass.
     pub(crate) async fn barrier(&self, slot: NamespaceSlot) {
-        drop(self.namespaces[slot.0].gate.write().await);
+        drop(self.order.get().gates[slot.0].write().await);
     }
 
     fn stripe(&self, hash: KeyHash) -> &KeyStripe {

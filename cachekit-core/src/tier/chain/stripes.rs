@@ -8,20 +8,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use foldhash::fast::FixedState;
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::process::{Anew, PerProcess};
+
 const STRIPES: usize = 4096;
 
+/// What writers hold while they write: a child made by `fork()` begins with all of it free.
 #[derive(Default)]
-struct Stripe {
-    generation: AtomicU64,
-    turn: Mutex<()>,
+struct Order {
+    turns: Box<[Mutex<()>]>,
+    /// Writers pass it, clearing closes it.
+    gate: RwLock<()>,
+}
+
+impl Anew for Order {
+    fn anew(&self) -> Self {
+        Self { turns: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(), gate: RwLock::default() }
+    }
 }
 
 pub(super) struct Stripes {
-    stripes: Box<[Stripe]>,
+    generations: Box<[AtomicU64]>,
     /// Moved on by whatever changes all keys.
     all: AtomicU64,
-    /// Writers pass it, clearing closes it.
-    gate: RwLock<()>,
+    order: PerProcess<Order>,
     /// For the test that shows what happens without.
     #[cfg(test)]
     blind: std::sync::atomic::AtomicBool,
@@ -42,12 +51,10 @@ pub(super) struct Turn<'a> {
 
 impl Stripes {
     pub(super) fn new() -> Self {
-        let mut stripes = Vec::new();
-        stripes.resize_with(STRIPES, Stripe::default);
         Self {
-            stripes: stripes.into(),
+            generations: std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect(),
             all: AtomicU64::new(0),
-            gate: RwLock::new(()),
+            order: PerProcess::new(Order::default().anew()),
             #[cfg(test)]
             blind: Default::default(),
         }
@@ -63,14 +70,14 @@ impl Stripes {
         if self.blind.load(Ordering::SeqCst) {
             return Seen { generation: 0, all: 0 };
         }
-        let generation = self.stripes[index(key)].generation.load(Ordering::SeqCst);
+        let generation = self.generations[index(key)].load(Ordering::SeqCst);
         Seen { generation, all: self.all.load(Ordering::SeqCst) }
     }
 
     /// Makes what is on its way for these keys too late.
     pub(super) fn advance(&self, keys: &[&[u8]]) {
         for key in keys {
-            self.stripes[index(key)].generation.fetch_add(1, Ordering::SeqCst);
+            self.generations[index(key)].fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -80,27 +87,29 @@ impl Stripes {
 
     /// Waits for the turns of these keys, in the order of the stripes so that two batches cannot block each other.
     pub(super) async fn turns(&self, keys: &[&[u8]]) -> Turn<'_> {
-        let gate = self.gate.read().await;
+        let order = self.order.get();
+        let gate = order.gate.read().await;
         let mut indexes: Vec<usize> = keys.iter().map(|key| index(key)).collect();
         indexes.sort_unstable();
         indexes.dedup();
         let mut turns = Vec::with_capacity(indexes.len());
         for index in indexes {
-            turns.push(self.stripes[index].turn.lock().await);
+            turns.push(order.turns[index].lock().await);
         }
         Turn { _gate: gate, _turns: turns }
     }
 
     /// The turn of a key, if nobody has it.
     pub(super) fn try_turn(&self, key: &[u8]) -> Option<Turn<'_>> {
-        let gate = self.gate.try_read().ok()?;
-        let turn = self.stripes[index(key)].turn.try_lock().ok()?;
+        let order = self.order.get();
+        let gate = order.gate.try_read().ok()?;
+        let turn = order.turns[index(key)].try_lock().ok()?;
         Some(Turn { _gate: gate, _turns: vec![turn] })
     }
 
     /// Waits until nobody changes anything, and lets nobody begin.
     pub(super) async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
-        self.gate.write().await
+        self.order.get().gate.write().await
     }
 }
 
