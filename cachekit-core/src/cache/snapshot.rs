@@ -151,6 +151,10 @@ impl Cache {
 
     /// Takes into L1 what a snapshot holds and what is not over; returns how many entries. A file that is missing, damaged, of a
     /// later version or of something else is a cold start. Blocks on the disk.
+    ///
+    /// At best before the cache is used. Later it takes in less: nothing of a key that this process has written or deleted,
+    /// or was told of, since the cache was built, and nothing of a namespace that was cleared. Stripes of keys
+    /// (4096) and of namespaces (256) share that memory.
     pub fn load_snapshot(&self, path: impl AsRef<Path>) -> u64 {
         match self.read_snapshot(path.as_ref()) {
             Ok(entries) => {
@@ -229,8 +233,9 @@ impl Cache {
         if near.l1.holds(hash) {
             return false;
         }
-        let slot = near.writes.slot(&namespace);
-        let ticket = near.writes.ticket(slot, hash);
+        // And what was written, deleted or cleared since then is gone, although nothing is there. Kept below only if that is
+        // still so.
+        let Some(ticket) = near.writes.untouched(near.writes.slot(&namespace), hash) else { return false };
         let at = super::At { wire, hash };
         let times = opened.meta().times;
         let entry = Entry { stored, times, typed: None, decodes: opened.is_typed() };

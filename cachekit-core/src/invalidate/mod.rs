@@ -117,6 +117,13 @@ impl Writes {
         Ticket { generation: self.stripe(hash).generation.note(), epoch: self.epoch(slot), vouched: false }
     }
 
+    /// A ticket as of the time when this cache was built: `None` if anything was written, deleted, told or cleared since, of a
+    /// key that shares its stripe or of a namespace that does.
+    pub(crate) fn untouched(&self, slot: NamespaceSlot, hash: KeyHash) -> Option<Ticket> {
+        let ticket = self.ticket(slot, hash);
+        (ticket.generation == 0 && ticket.epoch == Epoch(0)).then_some(ticket)
+    }
+
     /// Whether nothing was written, deleted or cleared since.
     pub(crate) fn still(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
         let now = self.ticket(slot, hash);

@@ -210,3 +210,29 @@ fn two_who_save_to_one_place_do_not_mix() {
     drop(held);
     assert_eq!(place.cache().save_snapshot(&place.path).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_snapshot_that_is_loaded_late_brings_back_nothing_that_was_deleted_replaced_or_cleared_before() {
+    let place = place();
+    let saved = place.saved(4).await;
+    saved.namespace("other").unwrap().set("k", &1_u32).await.unwrap();
+    assert_eq!(saved.save_snapshot(&place.path).unwrap(), 5);
+    let cache = place.cache();
+    cache.delete("0").await.unwrap();
+    cache.delete_many(&["1"]).await.unwrap();
+    // Set anew, and gone again: its end is newer than the snapshot.
+    cache.set_with("2", &"newer", SetOptions::default().with_ttl(Duration::from_millis(10))).await.unwrap();
+    place.clock.advance(Duration::from_millis(20));
+    cache.namespace("other").unwrap().clear().await.unwrap();
+    assert_eq!(cache.load_snapshot(&place.path), 1);
+    for n in 0..3 {
+        assert_eq!(cache.get::<String>(n.to_string()).await.unwrap(), None, "{n} came back");
+    }
+    assert_eq!(*cache.get::<String>("3").await.unwrap().unwrap(), "value 3", "what nobody touched is restored");
+    assert_eq!(cache.namespace("other").unwrap().get::<u32>("k").await.unwrap(), None);
+    // Of a namespace that was cleared nothing comes back, whichever keys were touched.
+    let cleared = place.cache();
+    cleared.clear().await.unwrap();
+    assert_eq!(cleared.load_snapshot(&place.path), 1);
+    assert_eq!(*cleared.namespace("other").unwrap().get::<u32>("k").await.unwrap().unwrap(), 1);
+}
