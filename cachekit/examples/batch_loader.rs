@@ -39,7 +39,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(queries(), [[1, 2, 404]]);
     let users = cache.get_or_load_many(&page(&[1, 2, 3]), load).await?;
     assert_eq!(users.into_iter().flatten().count(), 3);
-    assert_eq!(queries(), [[3]]);
+    // What was loaded is in the cache, so this asks for 3. That each value was kept is not promised: in one process of some
+    // thousands two of the keys share a stripe, and one of them is asked for once more (docs/stampedes.md).
+    let again = queries().concat();
+    assert!(again.contains(&3) && again.iter().all(|id| [1, 2, 3].contains(id)));
 
     // Ten tasks that know nothing of each other. A batch is closed with its last key or at the end of its window, which would be
     // a millisecond or so in a service; here it is one that no machine outlasts.

@@ -219,7 +219,8 @@ impl Writes {
         &self.keys[self.index(hash)]
     }
 
-    fn index(&self, hash: KeyHash) -> usize {
+    /// Which stripe a key belongs to.
+    pub(crate) fn index(&self, hash: KeyHash) -> usize {
         hash.stripe(KEY_STRIPES)
     }
 }

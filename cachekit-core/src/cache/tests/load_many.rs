@@ -298,3 +298,26 @@ async fn under_cancellation_nobody_who_stays_is_forgotten() {
         assert_eq!(got.unwrap().unwrap(), n);
     }
 }
+
+/// What `docs/stampedes.md` says of stripes, in a fixed order.
+#[tokio::test]
+async fn of_two_keys_of_one_stripe_that_are_loaded_together_the_later_is_returned_and_loaded_again() {
+    let (cache, asked) = (Bench::new().cache(), Asked::default());
+    let stripe = |n: u32| cache.engine.writes.index(cache.engine.l1.hash(format!("ck:default:n{n}").as_bytes()));
+    // The hashes have a seed of their own in each cache, so which keys share a stripe is another matter each time.
+    let mut of_stripe = std::collections::HashMap::new();
+    let (first, second) = (0..)
+        .find_map(|n| of_stripe.insert(stripe(n), n).map(|earlier| (earlier, n)))
+        .expect("there are more numbers than stripes");
+    let keys = [format!("n{first}"), format!("n{second}")];
+    let load = async || {
+        let answers = cache.try_get_or_load_many(&keys, LoadOptions::default(), source(&asked)).await.unwrap();
+        plain(answers)
+    };
+    for _ in 0..3 {
+        assert_eq!(load().await, [Ok(first), Ok(second)], "what is returned is right in any case");
+    }
+    // The write of the first is what the second cannot be told from a write of its own; alone, it is kept.
+    assert_eq!(*asked.lock().unwrap(), [keys.to_vec(), vec![keys[1].clone()]]);
+    assert_eq!(cache.stats().overtaken, 1);
+}
