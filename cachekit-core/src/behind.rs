@@ -177,9 +177,21 @@ impl Pending {
     }
 
     /// Takes a value, in place of an older one of its key; `false` if there is no room.
-    pub(crate) fn accept(&self, mut value: Accepted) -> bool {
+    pub(crate) fn accept(&self, value: Accepted) -> bool {
+        let Some(config) = self.config else { return false };
+        Self::accept_in(&mut self.lock(), config, value)
+    }
+
+    /// Takes a value that a write which went through could not store, if something waits that was accepted until then; `false`
+    /// if nothing does, if that is newer, or if there is no room.
+    pub(crate) fn replace(&self, value: Accepted, until: u64) -> bool {
         let Some(config) = self.config else { return false };
         let mut state = self.lock();
+        let waits = |waiting: &Waiting| waiting.value.sequence <= until;
+        state.waiting.get(value.at.wire.as_bytes()).is_some_and(waits) && Self::accept_in(&mut state, config, value)
+    }
+
+    fn accept_in(state: &mut State, config: WriteBehind, mut value: Accepted) -> bool {
         let key: Box<[u8]> = value.at.wire.as_bytes().into();
         let old = state.waiting.get(&key).map_or(0, |old| old.value.size());
         let bytes = state.bytes - old + value.size();

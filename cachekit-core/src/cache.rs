@@ -247,7 +247,7 @@ impl Cache {
         let stored = self.engine.codec.encode(&new_entry(&at, times, 0, &stamp), value)?;
         let entry = Entry { stored, times, typed: None, decodes: true };
         let Err(entry) = self.accept_behind(&at, entry, options.behind, &stamp) else { return Ok(()) };
-        self.write(&at, entry, None, None).await.map(|_| ())
+        self.write(&at, entry, !stamp.is_invented, None, None).await.map(|_| ())
     }
 
     /// Stores bytes as they are. They are read back by [`Cache::get_bytes`].
@@ -262,7 +262,7 @@ impl Cache {
         let stored = self.engine.codec.encode_bytes(&new_entry(&at, times, 0, &stamp), bytes)?;
         let entry = Entry { stored, times, typed: None, decodes: false };
         let Err(entry) = self.accept_behind(&at, entry, options.behind, &stamp) else { return Ok(()) };
-        self.write(&at, entry, None, None).await.map(|_| ())
+        self.write(&at, entry, !stamp.is_invented, None, None).await.map(|_| ())
     }
 
     /// Removes `key`; `true` if the second tier (or, without one, L1) had it. Afterwards nothing that was read, loaded or
@@ -310,11 +310,12 @@ impl Cache {
     }
 
     /// Writes an entry to the second tier and keeps it in L1. With a ticket only if nothing overtook it, and with a fill only
-    /// if nothing did in the store: else `false`.
+    /// if nothing did in the store: else `false`. `may_wait`: should it fail, others can use it later.
     async fn write(
         &self,
         at: &At,
         entry: Entry,
+        may_wait: bool,
         ticket: Option<Ticket>,
         fill: Option<&mut Fill>,
     ) -> Result<bool, Error> {
@@ -359,14 +360,20 @@ impl Cache {
             // `unsettled` forgets what L1 has: the store may or may not have taken the value.
             Err(error) if engine.settings.strict => Err(error.into()),
             answer => {
-                if answer.is_err() {
-                    unsettled.doubt();
-                }
-                engine.pending.supersede(at.wire.as_bytes(), accepted);
+                let waits = match answer {
+                    Ok(_) => {
+                        engine.pending.supersede(at.wire.as_bytes(), accepted);
+                        false
+                    }
+                    Err(_) => {
+                        unsettled.doubt();
+                        may_wait && self.wait_instead(at, &entry, accepted)
+                    }
+                };
                 // Nothing to keep if a newer write waits for its turn, or somebody else's was told: theirs is what L1 is to
                 // end with.
                 let settled = unsettled.settle_as(mine);
-                if answer.is_err() {
+                if answer.is_err() && !waits {
                     engine.counters.sets_l1_only.add();
                 }
                 // What the store may not have, nobody tells the end of.

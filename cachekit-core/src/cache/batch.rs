@@ -141,10 +141,12 @@ impl Cache {
                 unsettled.doubt();
             }
         }
-        for (place, (at, _)) in entries.iter().enumerate() {
-            let failed = written.get(place).is_some_and(Option::is_some);
-            if !(failed && engine.settings.strict) {
+        // From the last on, which is what a key that stands twice ends with.
+        for (place, (at, entry)) in entries.iter().enumerate().rev() {
+            if landed && written.get(place).is_none_or(Option::is_none) {
                 engine.pending.supersede(at.wire.as_bytes(), accepted);
+            } else if !engine.settings.strict && !stamp.is_invented {
+                self.wait_instead(at, entry, accepted);
             }
         }
         let settled = engine.writes.settle_many(entries.iter().zip(mine).map(|((at, _), mine)| (at.hash, mine)));

@@ -79,6 +79,20 @@ impl Cache {
         Ok(())
     }
 
+    /// A write that went through has failed. What waits since before it is older, and must neither be lost nor be put over a
+    /// value that landed although its answer was lost: so the newer waits in its place. `false`: nothing waits, or what does
+    /// stays, because there is no room.
+    pub(super) fn wait_instead(&self, at: &At, entry: &Entry, accepted: u64) -> bool {
+        let near = &*self.near;
+        let value = Accepted::new(at.clone(), self.slot, entry.stored.clone(), entry.times);
+        let waits = near.pending.replace(value, accepted);
+        if waits {
+            near.counters.writes_behind.add();
+            self.write_soon();
+        }
+        waits
+    }
+
     /// Sees to it that somebody writes what waits.
     pub(super) fn write_soon(&self) {
         let near = &*self.near;

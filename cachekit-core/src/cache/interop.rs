@@ -211,7 +211,7 @@ impl Interop {
     ) -> Result<(), Error> {
         let call = self.call(operation, arguments)?;
         let entry = self.entry(&call, value, ttl)?;
-        self.cache.write(&call.at, entry, None, None).await.map(|_| ())
+        self.cache.write(&call.at, entry, false, None, None).await.map(|_| ())
     }
 
     /// As [`Self::set`]; for `stale_for` after its life the value may still be handed out as stale.
@@ -345,7 +345,7 @@ impl Interop {
         let kept = match self.entry(call, &*value, ttl) {
             Ok(mut entry) => {
                 entry.typed = entry.decodes.then(|| Arc::clone(&value) as Typed);
-                self.cache.write(&call.at, entry, Some(ticket), None).await.map(|_| ())
+                self.cache.write(&call.at, entry, false, Some(ticket), None).await.map(|_| ())
             }
             Err(error) => Err(error),
         };

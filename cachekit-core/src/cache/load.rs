@@ -415,7 +415,7 @@ impl Cache {
         };
         // The caller has what it asked for; that it could not be kept is the cache's problem, and counted.
         let kept = match entry {
-            Some(Ok(entry)) => self.write(at, entry, Some(ticket), Some(&mut fill)).await.map(Some),
+            Some(Ok(entry)) => self.write(at, entry, !stamp.is_invented, Some(ticket), Some(&mut fill)).await.map(Some),
             Some(Err(error)) => Err(error),
             None => Ok(None),
         };

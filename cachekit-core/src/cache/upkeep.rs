@@ -207,7 +207,7 @@ impl Cache {
         let Some(opened) = self.opened(at.wire.as_bytes(), &hit) else { return Ok(false) };
         let Some(stored) = self.retimed(at, &hit.to_bytes(), renew)? else { return Ok(false) };
         let (times, decodes) = (renew(opened.meta().times), opened.is_typed());
-        self.write(at, Entry { stored, times, typed: None, decodes }, Some(ticket), None).await
+        self.write(at, Entry { stored, times, typed: None, decodes }, false, Some(ticket), None).await
     }
 
     pub(super) async fn touch_tier(

@@ -219,6 +219,53 @@ async fn a_write_that_goes_through_replaces_what_waits() {
 }
 
 #[tokio::test]
+async fn what_waits_is_not_lost_to_a_write_that_goes_through_and_fails_and_the_newest_follows() {
+    for through in 0..6 {
+        let bench = Bench::new();
+        let (cache, switch) = switched(&bench);
+        cache.set("k", &1_u32).await.unwrap();
+        cache.flush(A_WHILE).await.unwrap();
+        switch.trouble(Trouble::Fails(Kind::Transient));
+        cache.set("k", &2_u32).await.unwrap();
+        let expected = match through {
+            0 => {
+                cache.set_with("k", &3_u32, SetOptions::default().with_write_behind(false)).await.unwrap();
+                3
+            }
+            1 => {
+                cache.set_many(&[("k", 3_u32), ("other", 4), ("k", 5)], SetOptions::default()).await.unwrap();
+                5
+            }
+            2 => {
+                assert_eq!(*cache.refresh("k", async || 6_u32).await.unwrap(), 6);
+                6
+            }
+            // Nobody could use what is tagged with an epoch that the store does not know: what waited stays.
+            3 => {
+                cache.set_with("k", &7_u32, SetOptions::default().with_tag("t")).await.unwrap();
+                2
+            }
+            4 => {
+                let tagged = SetOptions::default().with_tag("t");
+                cache.set_many(&[("k", 8_u32)], tagged).await.unwrap();
+                2
+            }
+            // Accepted after the one that failed: newer than both.
+            _ => {
+                cache.set_with("k", &3_u32, SetOptions::default().with_write_behind(false)).await.unwrap();
+                cache.set("k", &9_u32).await.unwrap();
+                9
+            }
+        };
+        assert_eq!(cache.stats().behind.unwrap().entries, 1, "{through}");
+        switch.heal();
+        cache.flush(A_WHILE).await.unwrap();
+        assert_eq!(stored(&bench, "k").await, Some(expected), "{through}");
+        assert_eq!((cache.stats().writes_lost, cache.stats().behind.unwrap().entries), (0, 0));
+    }
+}
+
+#[tokio::test]
 async fn an_outage_is_waited_out_and_one_that_is_longer_loses_the_value_and_counts_it() {
     let bench = Bench::new();
     let cache = behind(&bench, WriteBehind { attempts: 100, ..quick() }).build().unwrap();

@@ -48,9 +48,6 @@ enum Written {
 struct Model {
     next: u32,
     may_be: BTreeMap<u64, BTreeMap<u32, Value>>,
-    /// What the store has until a write that only waits arrives. Should that one be replaced by a write that goes through and fails,
-    /// as one with a tag does in an outage, the store keeps it: as after every set that fails.
-    hidden: BTreeMap<u64, BTreeMap<u32, Value>>,
     hits: u32,
 }
 
@@ -67,21 +64,10 @@ impl Model {
     /// A value was written, or is about to be.
     fn written(&mut self, key: u64, number: u32, value: Value, how: Written) {
         let values = std::mem::take(self.of(key));
-        match how {
-            Written::InTheStore => drop(self.hidden.remove(&key)),
-            Written::Waiting => self.hidden.entry(key).or_default().extend(values),
-            Written::Perhaps => {
-                self.of(key).extend(values);
-                self.uncover(key);
-            }
+        if how == Written::Perhaps {
+            self.of(key).extend(values);
         }
         self.of(key).insert(number, value);
-    }
-
-    /// A write that may fail has taken the place of one that waits.
-    fn uncover(&mut self, key: u64) {
-        let hidden = self.hidden.remove(&key).unwrap_or_default();
-        self.of(key).extend(hidden);
     }
 
     fn saw(&mut self, key: u64, number: Option<u32>, now_ms: Option<u64>, by: &str) -> Result<(), String> {
@@ -217,17 +203,12 @@ impl World {
             Box::pin(async move {
                 match what {
                     0 => Err("down".to_owned()),
-                    1 => {
-                        // That there is nothing is written as well, in the place of what waits.
-                        model.lock().unwrap().uncover(key);
-                        Ok(None)
-                    }
+                    1 => Ok(None),
                     _ => {
                         let number = {
                             let mut model = model.lock().unwrap();
                             let number = model.fresh();
                             model.of(key).insert(number, value);
-                            model.uncover(key);
                             number
                         };
                         dice.pause().await;
@@ -366,7 +347,6 @@ async fn step(world: &mut World, cache: &mut Cache, away: &mut Away) -> Result<(
         22 => {
             // Nothing waits, so what others read is what was written.
             if well && cache.flush(A_WHILE).await.is_ok() {
-                world.model(|model| model.hidden.clear());
                 let read = world.elsewhere(key).await;
                 world.model(|model| model.saw(key, read, Some(world.now_ms()), "another process"))?;
             }
