@@ -9,6 +9,7 @@ use super::*;
 use crate::codec::Refusal;
 use crate::interop::{Binding, InteropError, InteropValue, Keyring, MasterKey, canonical_value};
 use crate::key::KeyError;
+use crate::tier::chain::TierSpec;
 
 const KEY: &str = "users:get_user:61598716255080080f6456eb065c2e51badfaa4320b0efe97469c29cffee8875";
 
@@ -335,4 +336,24 @@ async fn an_outage_is_a_miss_and_a_deletion_in_it_an_error() {
     assert!(matches!(strict.get::<i32>("op", &()).await, Err(Error::Backend(_))));
     let _ = users.cache().close().await;
     assert!(matches!(users.get::<i32>("op", &()).await, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_damaged_copy_in_a_front_is_counted_and_the_value_behind_it_is_read() {
+    let (bench, front) = (Bench::new(), Memory::new(MemoryConfig::default()));
+    let spec = TierSpec::new("front", Arc::new(front.clone()));
+    // A last tier that tells no age: else interop values are read past the fronts.
+    let cache = bench.builder(Arc::new(Opaque(bench.store.clone()))).tier(spec).without_l1().build().unwrap();
+    let users = cache.interop("users").unwrap().secure(Arc::new(ring(1, &[])), "default").unwrap();
+    users.set("get_user", &(42,), &ada(), None).await.unwrap();
+    let mut damaged = stored(&bench.store, KEY).await.unwrap().to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    put(&front, KEY, &damaged).await;
+    assert_eq!(*users.get::<User>("get_user", &(42,)).await.unwrap().unwrap(), ada());
+    assert_eq!((cache.stats().fronts[0].refused, cache.stats().refused["tampered"]), (1, 1));
+    // In every tier it is what it was.
+    put(&front, KEY, &damaged).await;
+    put(&bench.store, KEY, &damaged).await;
+    let told = users.get::<User>("get_user", &(42,)).await;
+    assert!(matches!(told, Err(Error::Refused(Refusal::Tampered))), "{told:?}");
 }
