@@ -60,11 +60,14 @@ async fn the_source_is_asked_once_for_what_is_missing_and_errors_stay_with_their
 async fn a_source_that_fails_as_a_whole_fails_every_key_and_one_that_cannot_count_is_an_error() {
     let cache = Bench::new().cache();
     let keys = names(&["n1", "n2", "n1"]);
+    // Without fences: the mark of a load that came to nothing stands for a millisecond more, and a key that meets one pauses, on a
+    // busy machine for longer than the rest of its batch waits.
+    let plainly = || LoadOptions::default().without_fill_locks();
     let down = |_| std::future::ready(Err::<Vec<Result<u32, String>>, _>("down".to_owned()));
-    let answers = cache.try_get_or_load_many(&keys, LoadOptions::default(), down).await.unwrap();
+    let answers = cache.try_get_or_load_many(&keys, plainly(), down).await.unwrap();
     assert_eq!(plain(answers), [failed("down"), failed("down"), failed("down")]);
     let short = |_: Vec<String>| std::future::ready(Ok::<_, String>(vec![Ok(1_u32)]));
-    let answers = cache.try_get_or_load_many(&keys, LoadOptions::default(), short).await.unwrap();
+    let answers = cache.try_get_or_load_many(&keys, plainly(), short).await.unwrap();
     for answer in answers {
         assert!(matches!(answer, Err(LoadError::Cache(Error::BatchAnswers { asked: 2, got: 1 }))), "{answer:?}");
     }
