@@ -1,5 +1,8 @@
-//! A plugin of tomorrow in the host of today: what the host does not know is not used, and nothing is taken for what it is not.
+//! Sides that know more than each other: a plugin of tomorrow in the host of today, and plugins of today in a host of tomorrow, or in
+//! one that has nothing to offer. What the other side does not know is not used, and nothing is taken for what it is not.
 //! And what a library shows of itself: its entry alone, so that two of them never meet in a name.
+
+mod tomorrow;
 
 use bytes::Bytes;
 use cachekit_core::blocking::wait;
@@ -24,6 +27,29 @@ fn a_plugin_of_tomorrow_works_in_the_host_of_today() {
     drop(backend);
     let cache = cachekit::Cache::builder().backend(plugin.create(b"", HostServices::none()).unwrap()).build().unwrap();
     cache.blocking().set("a", &1_u32).unwrap();
+}
+
+#[test]
+fn plugins_of_today_work_in_a_host_of_tomorrow_and_in_one_that_offers_nothing() {
+    let place = Place::new();
+    let dir = serde_json::json!({ "dir": place.path().join("store") }).to_string();
+    for (library, options, in_rust) in [
+        (artifacts::memory_plugin().to_owned(), "", true),
+        (artifacts::file_plugin().to_owned(), &*dir, true),
+        (artifacts::chaos_plugin().to_owned(), r#"{"mode":"none","counts":true,"greeting":"hello"}"#, true),
+        (artifacts::c_memory().to_owned(), "", false),
+        (artifacts::zig_memory().to_owned(), "", false),
+        (artifacts::bad_c(&place, None), "", false),
+        (artifacts::bad_c(&place, Some("ASYNC_GOOD")), "", false),
+    ] {
+        let entry = inspect(&library).unwrap().identity.entry;
+        for offers in [tomorrow::Offers::Nothing, tomorrow::Offers::MoreThanIsKnown] {
+            let asked = tomorrow::use_it(&library, &entry, options, offers);
+            // The SDK asks for what it could use, and for nothing that is not in the contract.
+            assert!(asked.iter().all(|id| tomorrow::KNOWN.contains(&id.as_str())), "{library:?}: {asked:?}");
+            assert_eq!(asked.is_empty(), !in_rust, "{library:?}: {asked:?}");
+        }
+    }
 }
 
 #[test]
