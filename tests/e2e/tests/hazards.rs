@@ -1,5 +1,5 @@
 //! Every bad plugin there is a fixture for, and how it ends: refused, or contained with an error of its call; the reason is in the
-//! message, and this process lives. The table stands in `docs/plugin-hazards.md`, which `CACHEKIT_OVERWRITE=1` writes.
+//! message, and this process lives. Those that end their host whatever it does are in `fatal`. The table stands in `docs/plugin-hazards.md`, which `CACHEKIT_OVERWRITE=1` writes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,9 +15,11 @@ use cachekit_host::{LoadError, Plugin, Policy};
 use cachekit_plugin::open::Services;
 use cachekit_plugin::{Backend, BackendError, Cx, HostServices, Key, LogLevel, Ttl};
 use counts::Counts;
+use fatal::FATAL;
 use serde_json::json;
 
 mod counts;
+mod fatal;
 
 /// How a plugin ends.
 #[derive(Debug, Clone, Copy)]
@@ -231,17 +233,20 @@ fn open(library: &Path, options: &str, heard: &Arc<Heard>) -> Result<Arc<dyn Bac
     Plugin::open(library, &Policy::default())?.create(options.as_bytes(), HostServices::new(heard.clone()))
 }
 
-/// What the document says of one.
-fn row(kind: &str, name: &str, does: &str, ends: Ends) -> String {
-    let ends = match ends {
+fn row(kind: &str, name: &str, does: &str, ends: &str) -> String {
+    format!("| {kind} | `{name}` | {does} | {ends} |\n")
+}
+
+/// What the document says of an end.
+fn words(ends: Ends) -> String {
+    match ends {
         Refused(class, words) => format!("refused, `{class}`: “{words}”"),
         Error(kind, "") => format!("error of its call, `{kind}`"),
         Error(kind, words) => format!("error of its call, `{kind}`: “{words}”"),
         GivenUp => "given up at the deadline, `timeout`".to_owned(),
         Works(noticed) => format!("works: {noticed}"),
         Warned(signal) => format!("works, and a warning names {signal}"),
-    };
-    format!("| {kind} | `{name}` | {does} | {ends} |\n")
+    }
 }
 
 /// In one test, one after the other, because handlers of signals belong to the process.
@@ -254,18 +259,24 @@ fn every_bad_plugin_is_refused_or_contained_and_says_why() {
         let heard = Arc::new(Heard::default());
         let said = observe(name, ends, open(&library, "", &heard), &heard);
         println!("{name:30} {said:.200}");
-        table += &row("C", name, does, ends);
+        table += &row("C", name, does, &words(ends));
     }
     for &(name, does, ends) in IN_RUST {
         let heard = Arc::new(Heard::default());
         let options = json!({ "mode": name }).to_string();
         let said = observe(name, ends, open(artifacts::chaos_plugin(), &options, &heard), &heard);
         println!("{name:30} {said:.200}");
-        table += &row("Rust", name, does, ends);
+        table += &row("Rust", name, does, &words(ends));
+    }
+    for &(name, does, death) in FATAL {
+        fatal::ends_its_host(name, &artifacts::bad_c(&place, Some(name)), death);
+        table += &row("C", name, does, &death.words());
     }
     // The control: a right one works, says nothing, and this process is well enough to use it.
     let heard = Arc::new(Heard::default());
-    let right = open(&artifacts::bad_c(&place, None), "", &heard).unwrap();
+    let library = artifacts::bad_c(&place, None);
+    fatal::stays(&library);
+    let right = open(&library, "", &heard).unwrap();
     works("right", &right);
     let lines = heard.0.lock().unwrap().clone();
     assert!(!lines.iter().any(|line| line.starts_with("Warn")), "{lines:?}");
@@ -281,6 +292,18 @@ fn every_bad_plugin_is_refused_or_contained_and_says_why() {
         std::fs::write(&document, wanted).unwrap();
     } else {
         assert!(committed == wanted, "docs/plugin-hazards.md is not what was seen; CACHEKIT_OVERWRITE=1 writes it");
+    }
+}
+
+#[test]
+fn whoever_tests_a_plugin_that_ends_its_host_is_told_how_it_ended() {
+    let place = Place::new();
+    for &(name, _, death) in FATAL {
+        let library = artifacts::bad_c(&place, Some(name));
+        fatal::told_by_the_test(name, &library, death);
+        if name == "ABORTS" {
+            fatal::ends_the_bench(name, &library, death);
+        }
     }
 }
 

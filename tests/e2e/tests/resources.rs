@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cachekit_e2e::{Place, artifacts, output};
+use cachekit_test_servers::redis::Redis;
 use serde_json::json;
 
 fn exercise() -> Command {
@@ -14,15 +15,24 @@ fn exercise() -> Command {
 fn a_hundred_instances_leave_no_descriptor_no_thread_and_no_mapping() {
     let place = Place::new();
     let chaos = json!({ "mode": "sleep", "macros": true, "counts": true }).to_string();
+    let file = json!({ "dir": place.path().join("store") }).to_string();
+    let server = Redis::start();
+    let redis = json!({ "url": server.url() }).to_string();
+    // Nobody listens there: what a connection that failed leaves behind counts as well.
+    let nobody = json!({ "url": "redis://127.0.0.1:1", "socket_connect_timeout": 0.2 }).to_string();
     for (name, library, options) in [
         ("C", artifacts::bad_c(&place, None), ""),
         ("C, asynchronous", artifacts::bad_c(&place, Some("ASYNC_GOOD")), ""),
         ("C, blocking", artifacts::bad_c(&place, Some("SLOW")), ""),
         ("chaos", artifacts::chaos_plugin().to_owned(), &chaos),
+        ("file", artifacts::file_plugin().to_owned(), &file),
+        ("redis", artifacts::redis_plugin().to_owned(), &redis),
+        ("redis, of which there is none", artifacts::redis_plugin().to_owned(), &nobody),
     ] {
+        let began = std::time::Instant::now();
         let printed = String::from_utf8(output(exercise().arg("cycles").arg(&library).arg(options)).stdout).unwrap();
         let [before, after] = printed.lines().collect::<Vec<_>>()[..] else { panic!("{name}: {printed}") };
-        println!("{name}: {before}; after a hundred more: {after}");
+        println!("{name}: {before}; after a hundred more: {after}; {:?}", began.elapsed());
         assert_eq!(before, after, "{name}");
     }
 }
