@@ -131,4 +131,12 @@ mod tests {
             (1..4).map(|next| retries.pause(next, &Method::GET, &status(503, None)).unwrap()).collect();
         assert!(pauses[0] >= FIRST_PAUSE && pauses[2] >= FIRST_PAUSE * 4, "{pauses:?}");
     }
+
+    #[test]
+    fn clients_that_failed_together_do_not_come_back_together() {
+        let retries = Retries::new(1);
+        let pauses: Vec<_> = (0..8).map(|_| retries.pause(1, &Method::GET, &status(503, None)).unwrap()).collect();
+        assert!(pauses.iter().all(|pause| (FIRST_PAUSE..=FIRST_PAUSE * 2).contains(pause)), "{pauses:?}");
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]), "{pauses:?}");
+    }
 }

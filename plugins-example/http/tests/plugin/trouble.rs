@@ -54,6 +54,56 @@ async fn a_failure_that_passes_is_met_by_one_repetition() {
 }
 
 #[tokio::test]
+async fn a_failure_that_stays_is_asked_about_as_often_as_the_options_say() {
+    for retries in [0, 1, 3] {
+        let server = Server::start(|_, _| reply(503, &["Retry-After: 0"], b"")).await;
+        let options = json!({ "url": format!("{}/{{key:hex}}", server.origin()), "retries": retries });
+        let error = open_with(&options, echo()).get(KEY, &cx()).await.unwrap_err();
+        assert_eq!((error.kind(), server.seen().len()), (Kind::Transient, retries + 1));
+    }
+}
+
+#[tokio::test]
+async fn an_outage_is_not_made_worse_by_repetitions() {
+    let server = Server::start(|_, _| reply(503, &["Retry-After: 0"], b"")).await;
+    let backend = open_with(&json!({ "url": format!("{}/{{key:hex}}", server.origin()), "retries": 5 }), echo());
+    for _ in 0..40 {
+        backend.get(KEY, &cx()).await.unwrap_err();
+    }
+    // Ten were saved up, and forty requests earn another four at most.
+    let repeated = server.seen().len() - 40;
+    assert!((10..=14).contains(&repeated), "{repeated}");
+}
+
+#[tokio::test]
+async fn a_pause_that_a_server_asks_for_is_waited_out_before_it_is_asked_again() {
+    let server = Server::start(|_, number| match number {
+        0 => reply(429, &["Retry-After: 1"], b""),
+        _ => reply(200, &[], b"v"),
+    })
+    .await;
+    let backend = open_with(&json!({ "url": format!("{}/{{key:hex}}", server.origin()), "retries": 1 }), echo());
+    let began = Instant::now();
+    assert_eq!(backend.get(KEY, &cx()).await.unwrap().as_deref(), Some(&b"v"[..]));
+    // At least: a busy machine makes it longer and never shorter.
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_pause_that_is_too_long_or_ends_after_the_deadline_is_left_to_the_caller() {
+    // The second fits into what a server may ask for, and not into the time there is.
+    for (asked, deadline) in [(3, Duration::from_secs(60)), (2, Duration::from_millis(1900))] {
+        let header = format!("Retry-After: {asked}");
+        let server = Server::start(move |_, _| reply(429, &[&header], b"")).await;
+        let backend = open_with(&json!({ "url": format!("{}/{{key:hex}}", server.origin()), "retries": 1 }), echo());
+        let error = backend.get(KEY, &Cx::within(deadline)).await.unwrap_err();
+        // What the server said, not a timeout at the end of a pause for nothing.
+        let wanted = (Kind::Throttled, Retry::After(Duration::from_secs(asked)));
+        assert_eq!((error.kind(), error.retry(), server.seen().len()), (wanted.0, wanted.1, 1));
+    }
+}
+
+#[tokio::test]
 async fn statuses_can_be_given_other_meanings() {
     let server =
         Server::start(|seen, _| if seen.line.starts_with("GET") { reply(403, &[], b"") } else { reply(418, &[], b"") })
