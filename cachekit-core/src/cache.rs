@@ -8,7 +8,8 @@
 //! ```
 //!
 //! No code below this file reads the environment, and nothing below `codec` knows values. What protects an older value
-//! from coming back is in `invalidate.rs`; loading is in `cache/load.rs`; what bounds time is in [`guard`](crate::guard).
+//! from coming back is in `invalidate.rs`; reading L1 in `cache/hit.rs`, filling it in `cache/keep.rs`; loading is in `cache/load.rs`;
+//! what bounds time is in [`guard`](crate::guard).
 
 mod adopt;
 mod batch;
@@ -17,7 +18,9 @@ mod copies;
 mod data_loader;
 mod dictionaries;
 mod fill;
+mod hit;
 mod interop;
+mod keep;
 mod load;
 mod load_many;
 mod options;
@@ -27,6 +30,7 @@ mod snapshot;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 mod upkeep;
 
 use std::fmt;
@@ -47,12 +51,14 @@ pub use data_loader::{DataLoader, DataLoaderConfig};
 pub(crate) use dictionaries::Upkeep;
 use fill::Fill;
 pub use interop::{Found, FromDocument, Interop, ToDocument};
+use keep::{Entry, new_entry};
 pub use load_many::Loaded;
 pub use options::{LoadOptions, SetOptions};
 pub use snapshot::SnapshotError;
+use unsettled::Unsettled;
 pub use upkeep::{CacheHealth, KeyPage};
 
-use crate::codec::{Codec, Envelope, Meta, NewEntry, Opened, Refusal, Times, carried_tags};
+use crate::codec::{Codec, Opened, Refusal, Times};
 use crate::coherence::Coherence;
 use crate::coherence::siblings::Siblings;
 use crate::crypto::Encryption;
@@ -60,8 +66,8 @@ use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::guard::fill_lock::{FillLocks, Held};
 use crate::invalidate::{NamespaceSlot, Ticket, Turn};
-use crate::key::{KeyError, Namespace, WireKey, WireKeyRef};
-use crate::l1::{Epoch, Hit, KeyHash, Life, Scope, Seen, Typed};
+use crate::key::{KeyError, Namespace, WireKey};
+use crate::l1::{Hit, KeyHash, Scope};
 use crate::near::Near;
 use crate::tier::Tier;
 use tags::{Own, Stamp, are_plausible};
@@ -456,149 +462,6 @@ impl Cache {
         Some((opened, hit))
     }
 
-    fn fill(&self, at: &At, stored: Bytes, opened: &Opened, ticket: Ticket) -> Option<Hit> {
-        let times = opened.meta().times;
-        self.fill_l1(at, Entry { stored, times, typed: None, decodes: opened.is_typed() }, ticket)
-    }
-
-    fn fill_l1(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
-        let engine = &*self.engine;
-        if !engine.settings.use_l1 {
-            return None;
-        }
-        let hit = self.insert(at, entry, ticket);
-        if hit.is_none() {
-            engine.counters.overtaken.add();
-        }
-        // Never looked up again: by now a newer value may stand there, and the decoded copy of this one must not get to it.
-        hit
-    }
-
-    /// Leaves in L1 what a write ended with: its value, or nothing if that is not the newest any more.
-    fn keep(&self, at: &At, entry: Entry, settled: Option<Ticket>) {
-        if !self.near.settings.use_l1 {
-            return;
-        }
-        if settled.and_then(|settled| self.insert(at, entry, settled)).is_none() {
-            self.near.l1.remove(at.hash, at.wire.as_bytes());
-        }
-    }
-
-    /// Puts an entry into L1 if nothing was written, deleted or told since its ticket.
-    fn insert(&self, at: &At, entry: Entry, ticket: Ticket) -> Option<Hit> {
-        self.insert_for(at, entry, ticket, u64::MAX)
-    }
-
-    /// The same, for at most so many milliseconds.
-    fn insert_for(&self, at: &At, entry: Entry, ticket: Ticket, at_most_ms: u64) -> Option<Hit> {
-        let near = &*self.near;
-        let ticket = self.honoured(at, ticket);
-        let (epoch, life) = self.life(entry.times, &entry.stored, ticket);
-        let life = match at_most_ms {
-            u64::MAX => life,
-            ms => life.ending_at(near.clock.coarse_ms().saturating_add(ms)),
-        };
-        let epoch = if carried_tags(&entry.stored).is_some() { epoch.tagged() } else { epoch };
-        let reserve = entry.reserve();
-        // Without room set aside nothing decoded is attached later either.
-        let (typed, reserve) = if near.settings.sealed_l1 { (None, 0) } else { (entry.typed, reserve) };
-        let kept = near.writes.keep_if_still(at.hash, ticket, || {
-            let (hash, wire) = (at.hash, at.wire.as_bytes());
-            near.l1.insert_deferring_drops(hash, wire, epoch, entry.stored, life, typed, reserve)
-        });
-        kept.map(|(_, hit, _departed)| hit)
-    }
-
-    /// The ticket, unless a test wants to see what happens without.
-    #[cfg_attr(not(test), allow(unused_variables, clippy::unused_self))]
-    fn honoured(&self, at: &At, ticket: Ticket) -> Ticket {
-        #[cfg(test)]
-        if self.near.careless.load(Ordering::Relaxed) {
-            return self.near.ticket(self.slot, &at.wire, at.hash);
-        }
-        ticket
-    }
-
-    /// What to note before the store is used. From the first time on, it is asked to tell of changes by others.
-    fn ticket(&self, at: &At) -> Ticket {
-        self.engine.coherence.begin(&self.engine);
-        self.near.ticket(self.slot, &at.wire, at.hash)
-    }
-
-    /// Looks in L1 and nowhere else. A hit ends here, so nothing is built for the way beyond.
-    fn in_l1<T>(&self, key: &[u8], read: impl FnOnce(&Self, &[u8], Hit) -> Option<T>) -> Result<Option<T>, Error> {
-        self.check_open()?;
-        let wire = self.namespace.parts(key)?;
-        match self.hit(self.scope.hash(key), wire) {
-            Some(hit) => Ok(self.namespace.with_wire(key, |wire| read(self, wire, hit))?),
-            None => Ok(None),
-        }
-    }
-
-    /// As [`Self::in_l1`], the decoded value: the shortest way there is. Nothing is put together, and of the entry nothing
-    /// is touched but what is compared.
-    #[inline]
-    fn typed_in_l1<T: Value>(&self, key: &[u8]) -> Result<Option<Arc<T>>, Error> {
-        self.taken_in_l1(key, |value| value, |wire, hit| self.typed(wire, hit))
-    }
-
-    /// The same for who may find more in an entry that is not simply taken: its tags, its times, or its bytes.
-    #[inline]
-    fn taken_in_l1<T: Value, R>(
-        &self,
-        key: &[u8],
-        take: impl FnOnce(Arc<T>) -> R,
-        look_closer: impl FnOnce(&[u8], Hit) -> Option<R>,
-    ) -> Result<Option<R>, Error> {
-        self.check_open()?;
-        let wire = self.namespace.parts(key)?;
-        let near = &*self.near;
-        if !near.settings.use_l1 {
-            return Ok(None);
-        }
-        let (hash, epoch) = (self.scope.hash(key), near.writes.epoch(self.slot));
-        let hit = match near.l1.get_typed(hash, wire, epoch) {
-            Some(Seen::Decoded(value, true)) => return Ok(Some(take(value))),
-            Some(Seen::Decoded(_, false)) => None,
-            Some(Seen::Stored(hit)) => match if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) } {
-                None => return Ok(None),
-                hit => hit,
-            },
-            None => return Ok(None),
-        };
-        let found = self.namespace.with_wire(key, |wire| {
-            let hit = hit.or_else(|| near.l1.peek(hash, wire, epoch))?;
-            look_closer(wire, hit)
-        });
-        Ok(found?)
-    }
-
-    fn l1_hit(&self, at: &At) -> Option<Hit> {
-        self.hit(at.hash, at.wire.as_bytes().into())
-    }
-
-    fn hit(&self, hash: KeyHash, wire: WireKeyRef<'_>) -> Option<Hit> {
-        let near = &*self.near;
-        if !near.settings.use_l1 {
-            return None;
-        }
-        let hit = near.l1.get(hash, wire, near.writes.epoch(self.slot))?;
-        if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) }
-    }
-
-    /// The decoded copy of a hit, made now if there is none.
-    fn typed<T: Value>(&self, wire: &[u8], hit: Hit) -> Option<Arc<T>> {
-        if !hit.is_fresh() {
-            return self.get_takes_hit(wire, &hit).then(|| self.decoded(wire, &hit)).flatten();
-        }
-        if let Some(value) = hit.typed() {
-            return Some(value);
-        }
-        let value = Arc::new(self.opened(wire, &hit)?.decode::<T>().ok()?);
-        hit.attach_typed(Arc::clone(&value));
-        Some(value)
-    }
-
     async fn tier_value<T: Value>(&self, at: &At) -> Result<Option<Arc<T>>, Error> {
         self.tier_value_newer(at, 0).await
     }
@@ -615,14 +478,6 @@ impl Cache {
             hit.attach_typed(Arc::clone(&value));
         }
         Ok(Some(value))
-    }
-
-    /// What L1 holds, checked as if it came from the store: the wall clock may have passed the entry's end meanwhile.
-    fn opened(&self, wire: &[u8], hit: &Hit) -> Option<Opened> {
-        let engine = &*self.engine;
-        let opened = engine.codec.open(&hit.to_bytes(), wire, engine.clock.unix_ms()).ok()?;
-        let takes = hit.is_fresh() || !self.asks_store_first(opened.meta());
-        (takes && self.get_takes(opened.meta())).then_some(opened)
     }
 
     /// A refused entry is a counted miss; a strict cache says so instead, except for age, which is no defect. What an
@@ -692,45 +547,7 @@ impl Cache {
         let near = &*self.near;
         near.fresh.times(options, near.settings.default_ttl, near.clock.unix_ms(), true)
     }
-
-    /// How long L1 may keep an entry, how long it may be taken without a look at its times, and the epoch that says whether
-    /// somebody vouches for it. Without that it is taken for no longer than the cap if others can change it in the store, and
-    /// kept for longer only to have something should both the store and a loader fail.
-    fn life(&self, times: Times, stored: &[u8], ticket: Ticket) -> (Epoch, Life) {
-        let engine = &*self.engine;
-        let now_ms = engine.clock.unix_ms();
-        let left_ms = match times.expires_ms {
-            0 => u64::MAX,
-            end => end.saturating_sub(now_ms),
-        };
-        let cap_ms = match engine.tier {
-            Some(_) if !ticket.vouched => u64::try_from(engine.settings.l1_ttl_cap.as_millis()).unwrap_or(u64::MAX),
-            _ => u64::MAX,
-        };
-        let kept_ms = if times.has_error_window() { left_ms } else { left_ms.min(cap_ms) };
-        let cost_us = || Envelope::peek(stored).map_or(0, |meta| meta.load_cost_us);
-        let taken_ms = match engine.fresh.look_closer_at_ms(&times, cost_us) {
-            None => u64::MAX,
-            Some(at_ms) if at_ms > now_ms => at_ms - now_ms,
-            // It has just been looked at, in the store at that.
-            Some(_) => LOOKED_MS.min(times.fresh_until_ms().unwrap_or(u64::MAX).saturating_sub(now_ms)),
-        };
-        let taken_ms = taken_ms.min(cap_ms).min(kept_ms);
-        let life = match (taken_ms, kept_ms) {
-            (u64::MAX, u64::MAX) => Life::FOREVER,
-            _ => {
-                let coarse_ms = engine.clock.coarse_ms();
-                let (fresh_until_ms, expires_at_ms) =
-                    (coarse_ms.saturating_add(taken_ms), coarse_ms.saturating_add(kept_ms));
-                Life { fresh_until_ms, expires_at_ms }
-            }
-        };
-        (if ticket.vouched { ticket.epoch.vouched() } else { ticket.epoch }, life)
-    }
 }
-
-/// How long an entry that is due is taken without another look, after the store was asked.
-const LOOKED_MS: u64 = 1_000;
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -740,91 +557,4 @@ impl fmt::Debug for Cache {
             .field("settings", &self.engine.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// A write whose outcome is not known yet. Until it is settled, its end is that L1 forgets the key: also if the caller goes
-/// away in the middle, when nobody can say whether the store has changed.
-struct Unsettled<'a> {
-    engine: &'a Engine,
-    at: &'a At,
-}
-
-impl Unsettled<'_> {
-    /// The outcome is known. Readers that saw the store before it must not fill L1 any more.
-    fn settle(self) {
-        self.overtake();
-        std::mem::forget(self);
-    }
-
-    /// The outcome of a write is known: the same, and what its value may be kept under.
-    fn settle_as(self, mine: Ticket) -> Option<Ticket> {
-        let settled = self.engine.writes.settle(self.at.hash, mine);
-        self.settled();
-        settled
-    }
-
-    /// As one of a batch, whose generations have been settled together.
-    fn settled(self) {
-        self.engine.flights.detach(self.at.hash);
-        self.tell_siblings();
-        std::mem::forget(self);
-    }
-
-    /// It has landed, and the next read brings what it left.
-    fn forget(self) {
-        let (engine, at) = (self.engine, self.at);
-        self.settle();
-        engine.l1.remove(at.hash, at.wire.as_bytes());
-    }
-
-    /// Nobody waits for it any more, and it may land yet.
-    fn doubt(&self) {
-        self.engine.doubt(self.at.hash);
-        if let Some(siblings) = &self.engine.siblings {
-            siblings.doubt(&self.engine.near, self.at.wire.as_bytes());
-        }
-    }
-
-    /// Again what was done before the write: a read or a flight that began during it may have seen the older value.
-    fn overtake(&self) {
-        self.engine.writes.advance(self.at.hash);
-        self.engine.flights.detach(self.at.hash);
-        self.tell_siblings();
-    }
-
-    fn tell_siblings(&self) {
-        if let Some(siblings) = &self.engine.siblings {
-            siblings.changed(&self.engine.near, self.at.wire.as_bytes());
-        }
-    }
-}
-
-impl Drop for Unsettled<'_> {
-    fn drop(&mut self) {
-        self.doubt();
-        self.overtake();
-        self.engine.l1.remove(self.at.hash, self.at.wire.as_bytes());
-    }
-}
-
-/// An entry on its way into the tiers.
-struct Entry {
-    stored: Bytes,
-    times: Times,
-    typed: Option<Typed>,
-    /// Whether readers will keep a decoded copy beside the bytes.
-    decodes: bool,
-}
-
-impl Entry {
-    /// Bytes that L1 sets aside for the decoded copy. Its true size is unknown to anybody but its type; a value in memory
-    /// is about as large as its encoding, and a small one has at least an allocation's overhead.
-    fn reserve(&self) -> u64 {
-        if self.decodes { self.stored.len() as u64 + 64 } else { 0 }
-    }
-}
-
-fn new_entry<'a>(at: &'a At, times: Times, load_cost_us: u64, stamp: &'a Stamp<'_>) -> NewEntry<'a> {
-    let meta = Meta { times, load_cost_us, namespace_epoch: stamp.namespace_epoch, is_nothing: false };
-    NewEntry { wire_key: at.wire.as_bytes(), meta, tags: &stamp.tags }
 }
