@@ -1,8 +1,8 @@
 //! Contexts and buffers that outlive a call.
 //!
-//! A fresh zstd context costs 7.5 µs, as much as compressing 4 KB does, so contexts are kept. One per thread was rejected: a
-//! runtime may own 512 blocking threads, and at 1 to 3 MB a context that is a gigabyte nobody asked for. Here at most
-//! [`SLOTS`] of a kind are kept per process, whatever the number of threads.
+//! A fresh zstd context costs as much as compressing 4 KB does (`cargo xtask bench codec` has both), so contexts are kept. One
+//! per thread was rejected: a runtime may own 512 blocking threads, and at 1 to 3 MB a context that is a gigabyte nobody asked
+//! for. Here at most [`SLOTS`] of a kind are kept per process, whatever the number of threads.
 //!
 //! Nobody ever waits. A slot is taken by `try_lock`; if all are busy or empty the caller makes its own. That also makes
 //! `fork()` harmless: a slot whose lock another thread held at the fork stays locked in the child for ever and is passed by.
