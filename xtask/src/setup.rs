@@ -21,8 +21,12 @@ pub(crate) const CC: Tool = Tool { program: "cc", package: "gcc", why: "plugins 
 pub(crate) const CXX: Tool =
     Tool { program: "c++", package: "g++", why: "the plugin header as C++ sees it", proof: &[] };
 pub(crate) const MAKE: Tool = Tool { program: "make", package: "make", why: "the example plugin in C", proof: &[] };
-pub(crate) const VALGRIND: Tool =
-    Tool { program: "valgrind", package: "valgrind", why: "instruction counts of the plugin border, memory of host and plugins", proof: &[] };
+pub(crate) const VALGRIND: Tool = Tool {
+    program: "valgrind",
+    package: "valgrind",
+    why: "instruction counts of the plugin border, memory of host and plugins",
+    proof: &[],
+};
 // Debian's Python comes without the part that makes virtual environments.
 pub(crate) const PYTHON: Tool = Tool {
     program: "python3",
