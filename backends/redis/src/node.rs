@@ -1,11 +1,13 @@
 //! One server with its connections, taken in turn, and the one that is watched through, while there is one.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use cachekit_plugin::Cx;
 use redis::{Cmd, Pipeline, Value};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::endpoint::Manner;
 use crate::error::Trouble;
@@ -13,6 +15,9 @@ use crate::line::Line;
 use crate::link::{Dial, Dialing, Link, Pushes};
 use crate::reactor;
 use crate::url::Address;
+
+/// How long writes under way hold up a watch that has no deadline.
+const LONGEST_DRAIN: Duration = Duration::from_secs(1);
 
 /// What a request does to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,44 @@ pub(crate) struct Node {
     /// Whether `watched` holds something: writes look here first, so that they pay one load when nobody watches.
     is_watched: AtomicBool,
     watched: RwLock<Option<Line>>,
+    beside: Beside,
+}
+
+/// Writes under way that do not go through the watched connection.
+#[derive(Default)]
+struct Beside {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// One of them.
+struct Under<'a>(&'a Beside);
+
+impl Beside {
+    fn begin(&self) -> Under<'_> {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Under(self)
+    }
+
+    /// Until there is none.
+    async fn ended(&self) {
+        loop {
+            let mut none = pin!(self.none.notified());
+            none.as_mut().enable();
+            if self.count.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
+impl Drop for Under<'_> {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
 }
 
 impl Node {
@@ -39,6 +82,7 @@ impl Node {
             turn: AtomicUsize::new(0),
             is_watched: AtomicBool::new(false),
             watched: RwLock::new(None),
+            beside: Beside::default(),
             dial,
         }
     }
@@ -55,7 +99,8 @@ impl Node {
     }
 
     pub(crate) async fn ask(&self, command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {
-        self.line(access, cx).await?.ask(command, cx).await
+        let (line, _under) = self.line(access, cx).await?;
+        line.ask(command, cx).await
     }
 
     pub(crate) async fn ask_all(
@@ -64,36 +109,51 @@ impl Node {
         access: Access,
         cx: &Cx<'_>,
     ) -> Result<Vec<Value>, Trouble> {
-        self.line(access, cx).await?.ask_all(commands, cx).await
+        let (line, _under) = self.line(access, cx).await?;
+        line.ask_all(commands, cx).await
     }
 
-    async fn line(&self, access: Access, cx: &Cx<'_>) -> Result<Line, Trouble> {
-        if access == Access::Write
-            && self.is_watched.load(Ordering::Acquire)
-            && let Some(line) = self.watched()
-        {
-            return Ok(line);
+    /// The connection for a request, and what a write holds until it has ended.
+    async fn line(&self, access: Access, cx: &Cx<'_>) -> Result<(Line, Option<Under<'_>>), Trouble> {
+        let mut under = None;
+        if access == Access::Write {
+            if let Some(line) = self.watched() {
+                return Ok((line, None));
+            }
+            // Counted first and looked again: a watch that begins does these two in the other order, so one of them
+            // sees the other.
+            under = Some(self.beside.begin());
+            if let Some(line) = self.watched() {
+                return Ok((line, None));
+            }
         }
         let link = match &self.links[..] {
             [only] => only,
             links => &links[self.turn.fetch_add(1, Ordering::Relaxed) % links.len()],
         };
         match link.up() {
-            Some(line) => Ok(line),
+            Some(line) => Ok((line, under)),
             // Boxed, because it is rare and would make every request larger.
-            None => Box::pin(link.line(cx)).await,
+            None => Ok((Box::pin(link.line(cx)).await?, under)),
         }
     }
 
-    /// Sends writes through `line` from now on.
-    pub(crate) fn write_through(&self, line: Line) {
-        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
-        *watched = Some(line);
-        self.is_watched.store(true, Ordering::Release);
+    /// Sends writes through `line` from now on, and waits for those that went another way: the server must not tell this
+    /// backend of them. What hangs is waited for until half of the caller's time is over. A write that is told after all
+    /// makes something to be forgotten in vain.
+    pub(crate) async fn write_through(&self, line: Line, cx: &Cx<'_>) -> Result<(), Trouble> {
+        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        self.is_watched.store(true, Ordering::SeqCst);
+        let patience = cx.deadline.remaining().map_or(LONGEST_DRAIN, |left| left / 2);
+        let _ = reactor::timeout(patience, self.beside.ended())?.await;
+        Ok(())
     }
 
     /// The connection that writes go through, unless it is over.
     fn watched(&self) -> Option<Line> {
+        if !self.is_watched.load(Ordering::SeqCst) {
+            return None;
+        }
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner).clone()?;
         if !watched.is_over() {
             return Some(watched);

@@ -1,8 +1,8 @@
 //! Changes by others, as the server tells them: tracking in broadcast mode, on a connection of its own.
 //!
-//! A connection is not told of what it wrote itself, so this backend's writes go through the one that is told. The server
-//! says nothing while nothing changes, and a connection that went dead says nothing either; a PING every 300 ms tells the
-//! two apart, and a second and a half without an answer ends the watch.
+//! A connection is not told of what it wrote itself, so this backend's writes go through the one that is told, from before
+//! the server begins to tell (`node.rs`). The server says nothing while nothing changes, and a connection that went dead
+//! says nothing either; a PING every 300 ms tells the two apart, and a second and a half without an answer ends the watch.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,7 +84,6 @@ impl Hub {
             Some(tracked) => self.widen(tracked, own_prefix, &listener, cx).await?,
             None => self.begin(node, own_prefix, wanted, &listener, cx).await?,
         };
-        node.write_through(tracked.line.clone());
         Ok(WatchGuard::new(Held { current: Arc::clone(&self.current), tracked, listener }))
     }
 
@@ -106,7 +105,11 @@ impl Hub {
             None => opening.await?,
             Some(left) => reactor::timeout(left, opening)?.await.map_err(|_| Trouble::Late)??,
         };
+        let unfinished = Unfinished(&line);
+        // Before the server tells of anything, so that it never tells of what this backend writes.
+        node.write_through(line.clone(), cx).await?;
         track(&line, &covers, cx).await?;
+        std::mem::forget(unfinished);
         let tracked = Tracked { line, sinks, covers };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tracked.clone());
         let beating = tracked.clone();
@@ -156,6 +159,16 @@ impl Hub {
             tracked.sinks.lose();
             tracked.line.end(Trouble::Ended("the backend was closed"));
         }
+    }
+}
+
+/// A connection that is to be watched through, until the server tracks: if that is refused, or the caller leaves, it ends,
+/// and writes go their usual way again.
+struct Unfinished<'a>(&'a Line);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.end(Trouble::Ended("the watch did not begin"));
     }
 }
 

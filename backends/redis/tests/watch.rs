@@ -68,6 +68,61 @@ async fn foreign_writes_are_told_under_the_tenants_own_names_and_own_writes_are_
     assert_eq!(told.all().last().map(String::as_str), Some("EVERYTHING"));
 }
 
+/// A write that is under way when a watch begins goes another way than the later ones, and is no less this backend's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_was_under_way_when_the_watch_began_is_not_told() {
+    let server = Redis::start();
+    let ours = open(json!({ "url": server.url(), "connections": 3, "socket_timeout": 60.0 }));
+    set(&ours, b"before", b"v").await.unwrap();
+    // Held up in the server, which still lets connections be watched.
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let held = tokio::spawn({
+        let ours = Arc::clone(&ours);
+        async move { set(&ours, b"own", b"v").await }
+    });
+    until("the write is held up", async || server.command(&["INFO", "clients"]).contains("blocked_clients:1")).await;
+    let beginning = tokio::spawn({
+        let ours = Arc::clone(&ours);
+        async move { watch(&ours, "").await }
+    });
+    until("the watched connection is open", async || server.command(&["CLIENT", "LIST"]).contains("resp=3")).await;
+    // As many exchanges as it takes for tracking to begin, where it does not wait.
+    for _ in 0..20 {
+        assert!(
+            !server.command(&["CLIENT", "LIST"]).contains("flags=t"),
+            "the server tells before the write has ended"
+        );
+    }
+    assert!(!beginning.is_finished(), "the watch began with a write under way");
+    server.command(&["CLIENT", "UNPAUSE"]);
+    held.await.unwrap().unwrap();
+    let (told, _guard) = beginning.await.unwrap();
+    server.command(&["SET", "last", "v"]);
+    told.has("last").await;
+    assert_eq!(told.all(), ["last"]);
+}
+
+/// Writes of a caller that never ends hold a watch up, and do not keep it from beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_hangs_does_not_keep_a_watch_from_beginning() {
+    let server = Redis::start();
+    let ours = open(json!({ "url": server.url(), "socket_timeout": 60.0 }));
+    set(&ours, b"before", b"v").await.unwrap();
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let held = tokio::spawn({
+        let ours = Arc::clone(&ours);
+        async move { set(&ours, b"own", b"v").await }
+    });
+    until("the write is held up", async || server.command(&["INFO", "clients"]).contains("blocked_clients:1")).await;
+    let told = Arc::new(Told::default());
+    let sink: Arc<dyn WatchSink> = Arc::clone(&told) as _;
+    let guard = ours.watch().unwrap().watch(b"", sink, &Cx::within(Duration::from_secs(2))).await;
+    assert!(guard.is_ok() && !held.is_finished(), "{:?}", guard.err());
+    server.command(&["CLIENT", "UNPAUSE"]);
+    server.command(&["SET", "foreign", "v"]);
+    told.has("foreign").await;
+}
+
 #[tokio::test]
 async fn an_entry_whose_name_ends_like_a_leases_is_told() {
     let server = Redis::start();
