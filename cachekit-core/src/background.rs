@@ -34,7 +34,6 @@ pub(crate) enum Errand {
     /// Nobody loses anything if it never finishes.
     Spare,
     /// Somebody was told that it happens.
-    #[allow(dead_code)] // For writes behind, which are not there yet.
     Owed,
 }
 

@@ -339,7 +339,12 @@ impl Cache {
         let deadline = self.deadline();
         let turn = self.count_failure(self.turn(at, deadline, Operation::Set).await);
         // Looked at inside the turn: whoever overtakes from here on waits for it and comes after this write.
-        if ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, self.honoured(at, ticket))) {
+        let ticket = ticket.map(|ticket| self.honoured(at, ticket));
+        let is_late = ticket.is_some_and(|ticket| !engine.writes.still(self.slot, at.hash, ticket));
+        // Of what others did the store knows, and a fence asks it. L1 has nothing of this value then.
+        let is_fenced = fill.as_ref().is_some_and(|fill| fill.is_fenced());
+        if is_late && !(is_fenced && ticket.is_some_and(|ticket| engine.writes.still_here(self.slot, at.hash, ticket)))
+        {
             engine.counters.overtaken.add();
             return Ok(false);
         }
@@ -365,6 +370,11 @@ impl Cache {
             }
             // `unsettled` forgets what L1 has: the store may or may not have taken the value.
             Err(error) if engine.settings.strict => Err(error.into()),
+            // Nor may it be kept in L1, or wait.
+            Err(_) if is_late => {
+                engine.counters.overtaken.add();
+                Ok(false)
+            }
             answer => {
                 let waits = match answer {
                     Ok(_) => {
@@ -384,7 +394,10 @@ impl Cache {
                 }
                 // What the store may not have, nobody tells the end of.
                 let settled = settled.map(|settled| settled.with_vouched(settled.vouched && answer.is_ok()));
-                self.keep(at, entry, settled);
+                if is_late {
+                    engine.counters.overtaken.add();
+                }
+                self.keep(at, entry, settled.filter(|_| !is_late));
                 Ok(true)
             }
         }

@@ -98,7 +98,7 @@ impl Near {
         self.counters.changes_told.add();
         let hash = self.shortened.find(store_key).unwrap_or_else(|| self.l1.hash(store_key));
         // In this order: what is on its way is too late before what is there goes.
-        self.writes.advance(hash);
+        self.writes.tell(hash);
         self.flights.detach(hash);
         if self.l1.forget(hash) {
             self.counters.changes_forgotten.add();

@@ -88,6 +88,11 @@ impl Fill {
         self.refreshes || matches!(self.fence, Fence::Seen(_))
     }
 
+    /// Whether its value is written only over what it saw, so that no write by others is lost to it.
+    pub(super) const fn is_fenced(&self) -> bool {
+        matches!(self.fence, Fence::Seen(_) | Fence::Mark(_))
+    }
+
     /// The load has come to its end, stored or not.
     pub(super) async fn end(self) {
         if let Some(standing) = self.standing {
@@ -313,7 +318,7 @@ impl Cache {
     /// Whether the fence of a load stands whose value is not written.
     pub(super) async fn ask_fence(&self, at: &At, fill: &mut Fill) {
         let engine = &*self.engine;
-        let Some(tier) = engine.tier.as_ref().filter(|_| matches!(fill.fence, Fence::Seen(_) | Fence::Mark(_))) else {
+        let Some(tier) = engine.tier.as_ref().filter(|_| fill.is_fenced()) else {
             return;
         };
         let moment = engine.flights.moment();

@@ -436,6 +436,12 @@ impl Cache {
         // Before the store ends: what is owed to it is written first.
         let written = self.close_behind(self.deadline()).await;
         engine.background.close(self.deadline()).await;
+        // Else others would wait for a lock that is nobody's, for as long as it is held.
+        let _ = within(self.deadline(), Operation::Unlock, async {
+            engine.held.returned().await;
+            Ok(())
+        })
+        .await;
         engine.coherence.end();
         engine.flights.detach_all();
         engine.l1.clear();

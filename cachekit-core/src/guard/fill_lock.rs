@@ -10,12 +10,13 @@
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Kind, Operation, Ttl, fork};
+use tokio::sync::Notify;
 
 use super::deadline::{background, within};
 use crate::key::WireKey;
@@ -92,30 +93,83 @@ impl FillLocks {
     }
 }
 
-/// The keys whose fill lock is held in this process. Whoever meets one here would wait for itself, or for a flight of its own
-/// process that a write has overtaken.
+/// What the loads of one cache have in the store: the keys whose fill lock is held in this process (whoever meets one here would
+/// wait for itself, or for a flight of its own process that a write has overtaken), and how much is being given back.
 #[derive(Debug, Default)]
-pub(crate) struct Held(Mutex<(u32, HashSet<u64>)>);
+pub(crate) struct Held {
+    state: Mutex<State>,
+    /// Something was given back.
+    returned: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    process: u32,
+    keys: HashSet<u64>,
+    returns: usize,
+}
+
+/// Locks and marks on their way back at once. Beyond this many they run out by themselves.
+const MAX_RETURNS: usize = 256;
+
+/// A lock, a mark or both on their way back.
+struct Return {
+    held: Arc<Held>,
+    process: u32,
+}
 
 impl Held {
     pub(crate) fn contains(&self, hash: KeyHash) -> bool {
-        self.lock().1.contains(&hash.as_u64())
+        self.lock().keys.contains(&hash.as_u64())
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().1.is_empty()
+        self.lock().keys.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u32, HashSet<u64>)> {
-        // Nothing that can panic runs under it.
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let process = fork::generation();
-        if held.0 != process {
-            // What a parent process holds is not held here: else none of its keys would ever be locked in this one.
-            *held = (process, HashSet::new());
+    /// Until everything that is on its way back has arrived.
+    pub(crate) async fn returned(&self) {
+        loop {
+            let mut returned = pin!(self.returned.notified());
+            returned.as_mut().enable();
+            if self.lock().returns == 0 {
+                return;
+            }
+            returned.await;
         }
-        held
+    }
+
+    /// `None`: too much is on its way already.
+    fn begin_return(self: &Arc<Self>) -> Option<Return> {
+        let mut state = self.lock();
+        if state.returns >= MAX_RETURNS {
+            return None;
+        }
+        state.returns += 1;
+        Some(Return { held: Arc::clone(self), process: state.process })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs under it.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = fork::generation();
+        if state.process != process {
+            // What a parent process holds is not held here: else none of its keys would ever be locked in this one.
+            *state = State { process, ..State::default() };
+        }
+        state
+    }
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        let mut state = self.held.lock();
+        if state.process == self.process {
+            state.returns = state.returns.saturating_sub(1);
+        }
+        drop(state);
+        self.held.returned.notify_waiters();
     }
 }
 
@@ -159,7 +213,7 @@ impl Standing {
         self.token = Some(token);
         let taken = self.tier.lock(&self.wire, &token, hold_ms, Deadline::after(self.allowance)).await?;
         if taken {
-            self.held.lock().1.insert(self.hash.as_u64());
+            self.held.lock().keys.insert(self.hash.as_u64());
         } else {
             self.token = None;
         }
@@ -194,14 +248,10 @@ impl Standing {
 
     fn forget_token(&mut self) -> Option<Token> {
         let token = self.token.take()?;
-        self.held.lock().1.remove(&self.hash.as_u64());
+        self.held.lock().keys.remove(&self.hash.as_u64());
         Some(token)
     }
 }
-
-/// Locks being given back by nobody's task. Beyond this many they run out by themselves.
-const MAX_RETURNS: usize = 256;
-static RETURNS: AtomicUsize = AtomicUsize::new(0);
 
 impl Drop for Standing {
     fn drop(&mut self) {
@@ -209,10 +259,7 @@ impl Drop for Standing {
         if token.is_none() && mark.is_none() {
             return;
         }
-        if RETURNS.fetch_add(1, Ordering::Relaxed) >= MAX_RETURNS {
-            RETURNS.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
+        let Some(on_its_way) = self.held.begin_return() else { return };
         let (tier, wire, allowance) = (self.tier.clone(), self.wire.clone(), self.allowance);
         background().spawn(async move {
             if let Some(mark) = mark {
@@ -221,7 +268,7 @@ impl Drop for Standing {
             if let Some(token) = token {
                 let _ = tier.unlock(&wire, &token, Deadline::after(allowance)).await;
             }
-            RETURNS.fetch_sub(1, Ordering::Relaxed);
+            drop(on_its_way);
             // This may be the last who holds the backend, and the end of one may wait, which a task must not.
             tokio::task::spawn_blocking(move || drop(tier));
         });
@@ -290,10 +337,10 @@ mod tests {
     #[test]
     fn what_the_parent_process_holds_is_not_held_in_the_child() {
         let (held, hash) = (Held::default(), KeyHash::from_raw(7));
-        held.lock().1.insert(hash.as_u64());
+        held.lock().keys.insert(hash.as_u64());
         assert!(held.contains(hash));
         // As it looks after a fork: the set says another process than this one.
-        held.0.lock().unwrap().0 = fork::generation().wrapping_add(1);
+        held.state.lock().unwrap().process = fork::generation().wrapping_add(1);
         assert!(!held.contains(hash));
     }
 

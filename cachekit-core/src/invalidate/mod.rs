@@ -6,6 +6,10 @@
 //! namespaces an *epoch* with a *gate*: clearing changes the epoch, then waits until the writes under way have landed.
 //! Beside these a stripe may be in *doubt*: a write that nobody waits for any more may land yet.
 //!
+//! What others changed moves the generation as well, and what this process did is counted apart. So a load whose value has a
+//! fence in the store (`cache/fill.rs`) is stored although somebody was told of, by the word of the store itself: else a load
+//! of a second would never be stored where others change a few thousand keys a second, of which some share its stripe.
+//!
 //! What is invalidated by name and not by key is in `tags.rs`; the numbers by which other processes see it, in `epochs.rs`.
 //!
 //! Turns and gates are those of one process: a child made by `fork()` begins with all of them free (`process.rs`).
@@ -22,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-use generations::Generation;
+use generations::{Generation, Noted};
 
 use crate::key::Namespace;
 use crate::l1::{Epoch, KeyHash};
@@ -62,6 +66,8 @@ pub(crate) struct Writes {
     keys: Box<[KeyStripe]>,
     /// The epochs of namespaces.
     epochs: Box<[AtomicU64]>,
+    /// How often each was cleared by name, here or elsewhere: an epoch also ends because anything may have changed.
+    clearings: Box<[AtomicU64]>,
     order: PerProcess<Order>,
 }
 
@@ -76,8 +82,9 @@ pub(crate) struct NamespaceSlot(usize);
 /// What a reader noted before it began.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ticket {
-    generation: u64,
+    generation: Noted,
     pub(crate) epoch: Epoch,
+    clearings: u64,
     /// Whether changes by others were being told already (`coherence.rs`).
     pub(crate) vouched: bool,
 }
@@ -97,7 +104,12 @@ pub(crate) struct Turn<'a> {
 
 impl Writes {
     pub(crate) fn new() -> Self {
-        Self { keys: many(KEY_STRIPES), epochs: many(NAMESPACE_STRIPES), order: PerProcess::new(Order::new()) }
+        Self {
+            keys: many(KEY_STRIPES),
+            epochs: many(NAMESPACE_STRIPES),
+            clearings: many(NAMESPACE_STRIPES),
+            order: PerProcess::new(Order::new()),
+        }
     }
 
     pub(crate) fn slot(&self, namespace: &Namespace) -> NamespaceSlot {
@@ -114,20 +126,27 @@ impl Writes {
 
     /// What to note before reading or loading.
     pub(crate) fn ticket(&self, slot: NamespaceSlot, hash: KeyHash) -> Ticket {
-        Ticket { generation: self.stripe(hash).generation.note(), epoch: self.epoch(slot), vouched: false }
+        let clearings = self.clearings[slot.0].load(Ordering::Acquire);
+        Ticket { generation: self.stripe(hash).generation.note(), epoch: self.epoch(slot), clearings, vouched: false }
     }
 
     /// A ticket as of the time when this cache was built: `None` if anything was written, deleted, told or cleared since, of a
     /// key that shares its stripe or of a namespace that does.
     pub(crate) fn untouched(&self, slot: NamespaceSlot, hash: KeyHash) -> Option<Ticket> {
         let ticket = self.ticket(slot, hash);
-        (ticket.generation == 0 && ticket.epoch == Epoch(0)).then_some(ticket)
+        (ticket.generation.is_first() && ticket.epoch == Epoch(0)).then_some(ticket)
     }
 
     /// Whether nothing was written, deleted or cleared since.
     pub(crate) fn still(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
         let now = self.ticket(slot, hash);
         (now.generation, now.epoch) == (ticket.generation, ticket.epoch)
+    }
+
+    /// Whether nothing was written, deleted or cleared since but by others, key by key.
+    pub(crate) fn still_here(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
+        let now = self.ticket(slot, hash);
+        now.generation.is_undisturbed_here(ticket.generation) && now.clearings == ticket.clearings
     }
 
     /// Runs `keep` if nothing was written or deleted since, and lets nothing come in between. What it returns is dropped
@@ -139,6 +158,11 @@ impl Writes {
     /// Makes everything that is on its way for this key too late.
     pub(crate) fn advance(&self, hash: KeyHash) {
         self.stripe(hash).generation.advance();
+    }
+
+    /// The same for a change by others.
+    pub(crate) fn tell(&self, hash: KeyHash) {
+        self.stripe(hash).generation.tell();
     }
 
     /// A write of this key was given up and may land yet. Said before the generation moves on, so that whoever notes the new
@@ -199,10 +223,11 @@ impl Writes {
 
     /// Makes every entry of the namespace in L1 unreachable and every fill on its way too late.
     pub(crate) fn new_epoch(&self, slot: NamespaceSlot) {
+        self.clearings[slot.0].fetch_add(1, Ordering::AcqRel);
         self.epochs[slot.0].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The same for every namespace.
+    /// The same for every namespace, because anything may have changed.
     pub(crate) fn new_epochs(&self) {
         for epoch in &self.epochs {
             epoch.fetch_add(1, Ordering::AcqRel);

@@ -1,7 +1,7 @@
 //! One key with its store and its place in L1, used as `cache.rs` uses them: what must hold, whoever comes first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use shuttle::thread;
 
@@ -17,6 +17,8 @@ struct Key {
     l1: Mutex<Option<u64>>,
     /// The newest value of which a caller was told that it is stored.
     finished: AtomicU64,
+    /// A write of this process that the store does not have was reported as done.
+    in_vain: AtomicBool,
 }
 
 impl Key {
@@ -70,8 +72,37 @@ impl Key {
     /// A write of another process, and the event that tells of it.
     fn change(&self) {
         self.put();
-        self.generation.advance();
+        self.generation.tell();
         self.keep(None);
+    }
+
+    /// A write of this process that does not come to the store and is in L1 alone, which its caller is told.
+    fn write_in_vain(&self) {
+        self.generation.advance();
+        let mine = self.generation.note();
+        let _turn = self.turn.lock().expect("no property panics with it");
+        self.generation.settle(mine);
+        self.in_vain.store(true, Ordering::SeqCst);
+    }
+
+    /// A load that puts its value over what it saw, and over nothing else.
+    fn load(&self) {
+        let noted = self.generation.note();
+        let is_first = !self.in_vain.load(Ordering::SeqCst);
+        let seen = self.in_store();
+        thread::yield_now();
+        let _turn = self.turn.lock().expect("no property panics with it");
+        if !self.generation.note().is_undisturbed_here(noted) {
+            return;
+        }
+        let mut store = self.store.lock().expect("no property panics with it");
+        if *store == seen {
+            *store += 1;
+            assert!(
+                !(is_first && self.in_vain.load(Ordering::SeqCst)),
+                "a load that began before a write of this process was stored after it"
+            );
+        }
     }
 }
 
@@ -129,4 +160,10 @@ pub(super) fn an_epoch_that_was_renewed_stays_so() {
     };
     all(&key, &[invalidate, read, read]);
     assert!(key.read() > 0);
+}
+
+/// What a caller of this process was told is older in no tier, also where the store, which knows nothing of it, would agree.
+pub(super) fn a_fenced_load_puts_nothing_over_what_never_came_to_the_store() {
+    let key = Arc::new(Key::default());
+    all(&key, &[Key::load, Key::write_in_vain, Key::change]);
 }

@@ -211,7 +211,8 @@ async fn who_joins_a_load_after_another_process_wrote_does_not_get_what_is_older
 struct Awry {
     inner: Memory,
     answer: fn() -> Result<bool, BackendError>,
-    unlocks: Arc<AtomicBool>,
+    unlocks: AtomicBool,
+    before_unlock: Gate,
     fences: bool,
 }
 
@@ -250,8 +251,11 @@ impl Locks for Awry {
         ready((self.answer)())
     }
     fn unlock<'a>(&'a self, _: Key<'a>, _: &'a [u8], _: &'a Cx<'a>) -> Fut<'a, bool> {
-        self.unlocks.store(true, Ordering::SeqCst);
-        ready(Ok(false))
+        Box::pin(async move {
+            self.before_unlock.pass().await;
+            self.unlocks.store(true, Ordering::SeqCst);
+            Ok(false)
+        })
     }
 }
 
@@ -271,24 +275,45 @@ impl Cas for Awry {
     }
 }
 
-fn awry(bench: &Bench, fences: bool, answer: fn() -> Result<bool, BackendError>) -> (Cache, Arc<AtomicBool>) {
-    let unlocks = Arc::new(AtomicBool::new(false));
-    let store = Awry { inner: bench.store.clone(), answer, unlocks: Arc::clone(&unlocks), fences };
+fn awry(bench: &Bench, fences: bool, answer: fn() -> Result<bool, BackendError>) -> (Cache, Arc<Awry>) {
+    let (inner, unlocks, before_unlock) = (bench.store.clone(), AtomicBool::new(false), Gate::default());
+    let store = Arc::new(Awry { inner, answer, unlocks, before_unlock, fences });
     let locks = FillLocks::default().with_patience(Duration::from_millis(5));
-    (bench.builder(Arc::new(store)).fill_locks(locks).build().unwrap(), unlocks)
+    let backend = Arc::clone(&store) as Arc<dyn Backend>;
+    (bench.builder(backend).fill_locks(locks).deadline(Duration::from_secs(60)).build().unwrap(), store)
+}
+
+/// Else the next program waits for it as long as it is held, which is as long as a load may take.
+#[tokio::test]
+async fn a_lock_that_nobody_has_any_more_is_given_back_before_the_cache_is_closed() {
+    let (cache, store) = awry(&Bench::new(), true, || Ok(true));
+    store.before_unlock.close();
+    let slow = Slow::begin(&cache, 1).await;
+    slow.task.abort();
+    assert!(slow.task.await.is_err());
+    let closing = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.close().await }
+    });
+    store.before_unlock.arrived.notified().await;
+    tokio::task::yield_now().await;
+    assert!(!closing.is_finished(), "it is on its way");
+    store.before_unlock.open.notify_one();
+    closing.await.unwrap().unwrap();
+    assert!(store.unlocks.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
 async fn a_store_that_cannot_lock_costs_a_load_per_process_and_is_counted() {
     let bench = Bench::new();
     let broken = || Err(BackendError::new(Kind::Transient, Operation::Lock, "not now"));
-    let (cache, unlocks) = awry(&bench, true, broken);
+    let (cache, store) = awry(&bench, true, broken);
     assert_eq!(*cache.get_or_load("k", async || 1_u32).await.unwrap(), 1);
     let stats = cache.stats();
     assert_eq!((stats.loads, stats.fill_lock_failures, stats.l2_errors), (1, 1, 1));
     assert_eq!(*bench.cache().get::<u32>("k").await.unwrap().unwrap(), 1, "it is stored all the same");
     // It may have been taken: the answer was lost, not the request.
-    until(|| unlocks.load(Ordering::SeqCst)).await;
+    until(|| store.unlocks.load(Ordering::SeqCst)).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Reads and writes that meet a change by others on their way.
 
+use super::super::fill::Slow;
 use super::*;
 
 /// Reads `k` while the read is held up after it saw the store, does `meanwhile`, and tells whether L1 kept what was read.
@@ -104,6 +105,44 @@ async fn a_loader_that_ran_into_a_change_writes_nothing_and_keeps_nothing() {
     go_on.notify_one();
     assert_eq!(old.await.unwrap(), 1);
     assert_eq!(*cache.get::<u32>("slow").await.unwrap().unwrap(), 2);
+}
+
+/// What others find of a load during which `meanwhile` happened in another process, and whether L1 kept it here.
+async fn left_by_a_fenced_load(meanwhile: impl AsyncFn(&Cache, &Cache)) -> (Option<u32>, bool) {
+    let bench = Bench::new();
+    let (ours, theirs) = (bench.listening().await, bench.cache());
+    let slow = Slow::begin(&ours, 1).await;
+    meanwhile(&ours, &theirs).await;
+    assert_eq!(slow.end().await, 1, "the caller gets what it loaded");
+    let found = bench.cache().get::<u32>("k").await.unwrap().map(|value| *value);
+    (found, is_in_l1(&ours, "k").await)
+}
+
+/// Where others change thousands of keys a second, some of them always share a stripe with a key that is loading.
+#[tokio::test]
+async fn a_fenced_load_is_stored_by_the_word_of_the_store_whatever_else_was_told() {
+    let neighbour = async |ours: &Cache, theirs: &Cache| {
+        let near = &ours.near;
+        let stripe = |key: &str| near.writes.index(near.l1.hash(ours.at(key.as_bytes()).unwrap().wire.as_bytes()));
+        let shares = (0..1_000_000).map(|n| format!("key {n}")).find(|key| stripe(key) == stripe("k")).unwrap();
+        theirs.set(&shares, &2).await.unwrap();
+        assert!(ours.stats().changes_told > 0);
+    };
+    let everything = async |ours: &Cache, _: &Cache| ours.near.everything_changed();
+    let itself = async |_: &Cache, theirs: &Cache| theirs.set("k", &2).await.unwrap();
+    let gone = async |_: &Cache, theirs: &Cache| {
+        theirs.set("k", &2).await.unwrap();
+        theirs.delete("k").await.unwrap();
+    };
+    let here = async |ours: &Cache, _: &Cache| ours.near.writes.advance(ours.at(b"k").unwrap().hash);
+    let cleared = async |ours: &Cache, _: &Cache| ours.near.writes.new_epoch(ours.slot);
+    assert_eq!(left_by_a_fenced_load(neighbour).await, (Some(1), false), "not kept here, and not lost");
+    assert_eq!(left_by_a_fenced_load(everything).await, (Some(1), false));
+    assert_eq!(left_by_a_fenced_load(itself).await, (Some(2), false));
+    assert_eq!(left_by_a_fenced_load(gone).await, (None, false));
+    assert_eq!(left_by_a_fenced_load(here).await, (None, false), "of what this process did the store may not know");
+    assert_eq!(left_by_a_fenced_load(cleared).await, (None, false));
+    assert_eq!(left_by_a_fenced_load(async |_, _| {}).await, (Some(1), true), "the control: undisturbed");
 }
 
 /// Many writers in two processes, and readers that must never see a value older than one they have seen told.
