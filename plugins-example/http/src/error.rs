@@ -34,6 +34,8 @@ pub(crate) enum HttpError {
     Corrupt(&'static str),
     #[error("the deadline passed; what the server did by then stays done")]
     Late,
+    #[error("the server does not take us: {}. client_certificate and client_key say who we are", root_of(.0))]
+    Unwelcome(#[source] reqwest::Error),
     #[error("the exchange failed: {}", root_of(.0))]
     Exchange(#[source] reqwest::Error),
     #[error("the backend is closed")]
@@ -47,7 +49,8 @@ pub(crate) enum HttpError {
 impl HttpError {
     /// From the client library, without the URL, because that holds the key.
     pub(crate) fn exchange(error: reqwest::Error) -> Self {
-        Self::Exchange(error.without_url())
+        let error = error.without_url();
+        if is_unwelcome(&error) { Self::Unwelcome(error) } else { Self::Exchange(error) }
     }
 
     /// What kind it is, and whether trying again can help where the kind does not say so.
@@ -60,6 +63,7 @@ impl HttpError {
             Self::Status(refusal) => refusal.class(),
             Self::Corrupt(_) => (Kind::Corrupt, None),
             Self::Late => (Kind::Timeout, None),
+            Self::Unwelcome(_) => (Kind::Auth, None),
             Self::Exchange(error) if error.is_timeout() => (Kind::Timeout, None),
             // The next attempt meets the same certificate. Transient all the same: certificates are renewed.
             Self::Exchange(error) if distrusts(error) => (Kind::Transient, Some(Retry::No)),
@@ -81,6 +85,7 @@ impl HttpError {
     pub(crate) fn surely_not_done(&self) -> bool {
         match self {
             Self::Status(refusal) => refusal.is_throttled(),
+            Self::Unwelcome(_) => true,
             Self::Exchange(error) => error.is_connect(),
             _ => false,
         }
@@ -95,7 +100,7 @@ impl HttpError {
             None => error,
         };
         match self {
-            Self::Exchange(source) => error.with_source(source),
+            Self::Exchange(source) | Self::Unwelcome(source) => error.with_source(source),
             _ => error,
         }
     }
@@ -108,6 +113,31 @@ pub(crate) fn refused(reason: String) -> BackendError {
 
 fn distrusts(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
+}
+
+/// Whether the server ended the handshake because of who we are, or are not. Its word may be lost: since TLS 1.3 it comes after
+/// we may have sent a request, and a server that closes at once can take it back.
+fn is_unwelcome(error: &reqwest::Error) -> bool {
+    use rustls::AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        HandshakeFailure, UnknownCA, UnsupportedCertificate,
+    };
+    causes(error).any(|cause| {
+        matches!(
+            cause.downcast_ref(),
+            Some(rustls::Error::AlertReceived(
+                AccessDenied
+                    | BadCertificate
+                    | CertificateExpired
+                    | CertificateRequired
+                    | CertificateRevoked
+                    | CertificateUnknown
+                    | HandshakeFailure
+                    | UnknownCA
+                    | UnsupportedCertificate
+            ))
+        )
+    })
 }
 
 /// The error and everything underneath. What an `io::Error` wraps is not its `source`, but the error itself.

@@ -10,19 +10,26 @@ It is a peer, so it shares no code and no idea with the plugin. Two APIs, told a
     X-Absent: yes. HEAD entry. Basic authentication and a header X-Team: cache.
 /up   200, without credentials.
 
-Prints its port. Ends when its standard input does.
+Prints its port. Ends when its standard input does. With --certificate and --key (files) it speaks TLS, and with --clients (a file with
+an authority's certificate) only with whom that authority vouches for; --tls 1.2 speaks no newer version.
 """
 
 import base64
 import binascii
 import json
+import ssl
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
-MINIMUM = int(sys.argv[sys.argv.index("--minimum") + 1]) if "--minimum" in sys.argv else 60
+
+def argument(name, otherwise=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else otherwise
+
+
+MINIMUM = int(argument("--minimum", 60))
 TOKEN, USER, PASSWORD = "t0ken-of-the-peer", "team", "pass:word"
 MAX_BODY = 8 << 20
 entries = {}
@@ -163,6 +170,16 @@ class Server(ThreadingHTTPServer):
 
 
 server = Server(("127.0.0.1", 0), Handler)
+if argument("--certificate"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(argument("--certificate"), argument("--key"))
+    if argument("--clients"):
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(argument("--clients"))
+    if argument("--tls") == "1.2":
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    # Not while connections are accepted: one that says nothing would keep the others waiting.
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_address[1], flush=True)
 sys.stdin.read()

@@ -7,6 +7,7 @@ mod peer;
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,8 +21,9 @@ use cachekit_e2e::harness::Loaded;
 use cachekit_e2e::stores::{self, Served};
 use cachekit_e2e::{Place, artifacts};
 use cachekit_host::{Plugin, Policy};
-use cachekit_plugin::{Cx, HostServices, Key, Kind, Ttl};
+use cachekit_plugin::{BackendError, Cx, HostServices, Key, Kind, Retry, Ttl};
 use cachekit_serve::KeyRule;
+use cachekit_test_servers::certificates::{Authority, Identity};
 use serde_json::{Value as Json, json};
 
 use peer::Peer;
@@ -110,6 +112,74 @@ fn tls_is_spoken_by_two_versions_of_http_with_whom_the_ca_vouches_for_and_nobody
     wrong["bearer"] = json!({ "$secret": "ck_test_somebody_elses" });
     let refused = stores::load(artifacts::http_plugin(), &wrong);
     assert_eq!(wait(refused.get(Key::from_wire(b"k"), &cx)).unwrap_err().kind(), Kind::Auth);
+}
+
+/// Which version a peer speaks.
+#[derive(Clone, Copy)]
+enum Tls {
+    Newest,
+    /// In which it is part of the handshake that a client is refused, so its reason always arrives.
+    Older,
+}
+
+/// What a get answers over a peer of this authority, with these options beside the others. `clients`: it asks who they are.
+fn asked(
+    authority: &Authority,
+    server: &Identity,
+    clients: Option<Tls>,
+    more: Json,
+) -> Result<Option<Bytes>, BackendError> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut arguments = vec!["--certificate".to_owned(), text(server.cert()), "--key".to_owned(), text(server.key())];
+    if let Some(version) = clients {
+        arguments.extend(["--clients".to_owned(), text(authority.ca())]);
+        if matches!(version, Tls::Older) {
+            arguments.extend(["--tls", "1.2"].map(str::to_owned));
+        }
+    }
+    let peer = Peer::with_arguments(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let plain = peer::house(peer.port, "over-tls");
+    let mut options = peer::led_to(&plain, "http://127.0.0.1", "https://127.0.0.1");
+    options["ca_file"] = json!(authority.ca());
+    options.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+    let plugin = Plugin::open(artifacts::http_plugin(), &Policy::default()).unwrap();
+    let backend = plugin.create(options.to_string().as_bytes(), peer::secrets()).unwrap();
+    let cx = Cx::within(Duration::from_secs(20));
+    wait(backend.set(Key::from_wire(b"k"), Bytes::from_static(b"v"), Ttl::Never, &cx))?;
+    wait(backend.get(Key::from_wire(b"k"), &cx))
+}
+
+#[test]
+fn a_server_that_wants_to_know_its_clients_is_shown_their_certificate() {
+    let authority = Authority::new();
+    let (server, ours, strangers) = (authority.server(&["127.0.0.1"]), authority.server(&["client"]), Authority::new());
+    let theirs = strangers.server(&["client"]);
+    let shown = |client: &Identity| {
+        let key = std::fs::read_to_string(client.key()).unwrap();
+        json!({ "client_certificate": client.cert(), "client_key": { "$secret": format!("pem:{key}") } })
+    };
+    for version in [Some(Tls::Newest), Some(Tls::Older), None] {
+        let got = asked(&authority, &server, version, shown(&ours)).unwrap();
+        assert_eq!(got.as_deref(), Some(&b"v"[..]));
+    }
+    for more in [json!({}), shown(&theirs)] {
+        assert!(asked(&authority, &server, Some(Tls::Newest), more.clone()).is_err());
+        let error = asked(&authority, &server, Some(Tls::Older), more).unwrap_err();
+        println!("{error}");
+        assert_eq!(error.kind(), Kind::Auth, "{error}");
+        assert!(error.message().contains("client_certificate"), "{error}");
+    }
+}
+
+#[test]
+fn a_certificate_of_somebody_else_or_of_another_time_is_none() {
+    let authority = Authority::new();
+    for server in [authority.server(&["elsewhere.test"]), authority.expired(&["127.0.0.1"])] {
+        let error = asked(&authority, &server, None, json!({})).unwrap_err();
+        println!("{error}");
+        assert!(error.kind() == Kind::Transient && error.retry() == Retry::No, "{error}");
+        assert!(error.message().contains("certificate"), "{error}");
+    }
 }
 
 /// `cachekit plugin test`, as an author without a Rust toolchain types it.

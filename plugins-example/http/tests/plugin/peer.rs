@@ -21,9 +21,15 @@ impl Peer {
 
     /// Takes lives of `minimum` seconds and more through the API that looks like Cloudflare's.
     pub(crate) fn with_minimum(minimum: u32) -> Self {
+        Self::with_arguments(&["--minimum", &minimum.to_string()])
+    }
+
+    /// As `peer.py` has them.
+    pub(crate) fn with_arguments(arguments: &[&str]) -> Self {
         // As text, because this file is part of more than one crate.
         let mut child = Command::new("python3")
-            .args(["-c", include_str!("../peer.py"), "--minimum", &minimum.to_string()])
+            .args(["-c", include_str!("../peer.py")])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -95,7 +101,11 @@ pub(crate) fn secrets() -> HostServices {
             match reference {
                 "env:CLOUDFLARE_API_TOKEN" => Ok("t0ken-of-the-peer".into()),
                 "env:HOUSE_CACHE_PASSWORD" => Ok("pass:word".into()),
-                other => Err(format!("{other} is not set")),
+                // A key that a test has made.
+                other => match other.strip_prefix("pem:") {
+                    Some(key) => Ok(key.to_owned()),
+                    None => Err(format!("{other} is not set")),
+                },
             }
         }
     }
