@@ -116,18 +116,25 @@ fn operations_that_fail_on_a_store_that_works_are_a_fault_of_the_story() {
 fn wrong_values(backend: impl cachekit_plugin::Backend, cancelled: u64) -> (u64, Vec<String>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (store, checker) = (Store::Backend(Arc::new(backend)), Arc::new(Checker::new(8)));
-    let patience = Duration::from_millis(100);
+    // An operation that its deadline ends is given up as one that is cancelled is, and a busy machine is slow.
+    let patience = if cancelled == 0 { Duration::from_secs(60) } else { Duration::from_millis(100) };
     let plan = Plan { seed: 20, tasks: 8, given_up: u64::MAX, cancelled, hurried: 0, patience };
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let ends = Arc::clone(&stop);
-    let tally = runtime.block_on(async {
-        let timer = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            ends.store(true, std::sync::atomic::Ordering::Relaxed);
-        };
-        tokio::join!(run(&store, &checker, &plan, &stop, &done), timer).0
-    });
-    assert!(tally.done > 100, "{tally:?}");
+    let mut done = 0;
+    for _ in 0..100 {
+        let (stop, given_up) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let ends = Arc::clone(&stop);
+        done += runtime.block_on(async {
+            let timer = async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                ends.store(true, std::sync::atomic::Ordering::Relaxed);
+            };
+            tokio::join!(run(&store, &checker, &plan, &stop, &given_up), timer).0.done
+        });
+        if done > 100 {
+            break;
+        }
+    }
+    assert!(done > 100, "{done}");
     (checker.wrong(), checker.said())
 }
 

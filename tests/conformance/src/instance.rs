@@ -18,6 +18,9 @@ use crate::told::{Told, Watched};
 /// What an operation answered, where an error is an answer the case wants to look at.
 pub(crate) type Attempt<T> = Result<Result<T, BackendError>, Failure>;
 
+/// Items of a batch that have the time of one operation more.
+const ITEMS_PER_PATIENCE: usize = 250;
+
 /// An opened backend. Each operation gets a deadline of its own and is given up when it hangs.
 #[derive(Clone)]
 pub struct Instance {
@@ -45,6 +48,13 @@ macro_rules! insist {
 impl Instance {
     pub(crate) fn new(backend: Arc<dyn Backend>, patience: Patience) -> Self {
         Self { backend, patience }
+    }
+
+    /// The same, for a batch of so many items: a store may have nothing but single operations, one after the other.
+    fn for_batch(&self, items: usize) -> Self {
+        let times = 1 + u32::try_from(items / ITEMS_PER_PATIENCE).unwrap_or(u32::MAX - 1);
+        let operation = self.patience.operation.saturating_mul(times);
+        Self { backend: Arc::clone(&self.backend), patience: Patience { operation, ..self.patience } }
     }
 
     /// The backend itself.
@@ -111,7 +121,8 @@ impl Instance {
 
     pub(crate) fn get_many(&self, keys: &[&[u8]]) -> Result<Answers<Option<Bytes>>, Failure> {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::from_wire(key)).collect();
-        let answers = insist!(self, GetMany, cx => self.batch()?.get_many(&keys, &cx))?;
+        let batch = self.for_batch(keys.len());
+        let answers = insist!(batch, GetMany, cx => batch.batch()?.get_many(&keys, &cx))?;
         one_each(answers, keys.len())
     }
 
@@ -120,13 +131,15 @@ impl Instance {
             .iter()
             .map(|(key, value, ttl)| SetItem { key: Key::from_wire(key), value: value.clone(), ttl: *ttl })
             .collect();
-        let answers = insist!(self, SetMany, cx => self.batch()?.set_many(&items, &cx))?;
+        let batch = self.for_batch(items.len());
+        let answers = insist!(batch, SetMany, cx => batch.batch()?.set_many(&items, &cx))?;
         one_each(answers, items.len())
     }
 
     pub(crate) fn delete_many(&self, keys: &[&[u8]]) -> Result<Answers<bool>, Failure> {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::from_wire(key)).collect();
-        let answers = insist!(self, DeleteMany, cx => self.batch()?.delete_many(&keys, &cx))?;
+        let batch = self.for_batch(keys.len());
+        let answers = insist!(batch, DeleteMany, cx => batch.batch()?.delete_many(&keys, &cx))?;
         one_each(answers, keys.len())
     }
 

@@ -13,7 +13,7 @@ use crate::instance::Instance;
 /// How long the kit waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Deadline given to each operation. One that has not come back after twice this time counts as hung.
+    /// Deadline given to each operation, and as much again for every 250 items of a batch. One that has not come back after twice this time counts as hung.
     pub operation: Duration,
     /// Replaces the time limits of the cases.
     pub case: Option<Duration>,
