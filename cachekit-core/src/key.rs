@@ -21,7 +21,7 @@ use blake2::{Blake2b, Digest, digest::consts::U32};
 use cachekit_plugin::{Key, Limits};
 use smallvec::SmallVec;
 
-use crate::crypto::NameKey;
+use crate::crypto::{HashedKey, NameKey};
 
 /// Longest key of a caller, bytes. A key names a thing; one that is longer carries the thing.
 pub const MAX_KEY_BYTES: usize = 32 << 10;
@@ -189,40 +189,45 @@ impl Namespace {
         self.with_wire(key, |wire| WireKey { bytes: SmallVec::from_slice(wire), prefix_len })
     }
 
-    /// The wire key of `key` in its two parts, validated and not put together: for a look into L1, where the way most often
-    /// ends.
+    /// What follows the prefix in the wire key of `key`: the key, or its hash, for which there is room.
     #[inline]
-    pub(crate) fn parts<'a>(&'a self, key: &'a [u8]) -> Result<WireKeyRef<'a>, KeyError> {
-        match key.len() {
-            0 => Err(KeyError::Empty),
-            1..=MAX_KEY_BYTES => Ok(WireKeyRef::new(&self.prefix, key)),
-            len => Err(KeyError::TooLong { len }),
+    pub(crate) fn rest<'a>(&self, key: &'a [u8], room: &'a mut Option<HashedKey>) -> Result<&'a [u8], KeyError> {
+        match (key.len(), &self.names) {
+            (0, _) => Err(KeyError::Empty),
+            (1..=MAX_KEY_BYTES, None) => Ok(key),
+            (1..=MAX_KEY_BYTES, Some(names)) => Ok(&*room.insert(names.hash(&self.prefix, key))),
+            (len, _) => Err(KeyError::TooLong { len }),
         }
+    }
+
+    /// The wire key with this [rest](Self::rest), in its two parts and not put together: for a look into L1, where the way
+    /// most often ends.
+    #[inline]
+    pub(crate) fn parts<'a>(&'a self, rest: &'a [u8]) -> WireKeyRef<'a> {
+        WireKeyRef::new(&self.prefix, rest)
     }
 
     /// Runs `look` with the wire key of `key`, written on the stack. A [`WireKey`] is made to travel, and moving its 200 bytes
     /// through a few functions costs more than a look into L1.
     #[inline]
     pub(crate) fn with_wire<T>(&self, key: &[u8], look: impl FnOnce(&[u8]) -> T) -> Result<T, KeyError> {
-        self.parts(key)?;
+        let mut room = None;
+        Ok(self.joined(self.rest(key, &mut room)?, look))
+    }
+
+    /// The same for a [rest](Self::rest).
+    #[inline]
+    pub(crate) fn joined<T>(&self, rest: &[u8], look: impl FnOnce(&[u8]) -> T) -> T {
         let prefix = &*self.prefix;
-        let hashed;
-        let key = match &self.names {
-            None => key,
-            Some(names) => {
-                hashed = names.hash(prefix, key);
-                &hashed
-            }
-        };
         let mut bytes = [0; INLINE_BYTES];
-        Ok(match bytes.get_mut(..prefix.len() + key.len()) {
+        match bytes.get_mut(..prefix.len() + rest.len()) {
             Some(wire) => {
                 wire[..prefix.len()].copy_from_slice(prefix);
-                wire[prefix.len()..].copy_from_slice(key);
+                wire[prefix.len()..].copy_from_slice(rest);
                 look(wire)
             }
-            None => look(&[prefix, key].concat()),
-        })
+            None => look(&[prefix, rest].concat()),
+        }
     }
 }
 

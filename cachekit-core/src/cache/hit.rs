@@ -19,11 +19,10 @@ impl Cache {
         read: impl FnOnce(&Self, &[u8], Hit) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         self.check_open()?;
-        let wire = self.namespace.parts(key)?;
-        match self.hit(self.scope.hash(key), wire) {
-            Some(hit) => Ok(self.namespace.with_wire(key, |wire| read(self, wire, hit))?),
-            None => Ok(None),
-        }
+        let mut room = None;
+        let rest = self.namespace.rest(key, &mut room)?;
+        let hit = self.hit(self.scope.hash(rest), self.namespace.parts(rest));
+        Ok(hit.and_then(|hit| self.namespace.joined(rest, |wire| read(self, wire, hit))))
     }
 
     /// As [`Self::in_l1`], the decoded value: the shortest way there is. Nothing is put together, and of the entry nothing
@@ -42,13 +41,14 @@ impl Cache {
         look_closer: impl FnOnce(&[u8], Hit) -> Option<R>,
     ) -> Result<Option<R>, Error> {
         self.check_open()?;
-        let wire = self.namespace.parts(key)?;
+        let mut room = None;
+        let rest = self.namespace.rest(key, &mut room)?;
         let near = &*self.near;
         if !near.settings.use_l1 {
             return Ok(None);
         }
-        let (hash, epoch) = (self.scope.hash(key), near.writes.epoch(self.slot));
-        let hit = match near.l1.get_typed(hash, wire, epoch) {
+        let (hash, epoch) = (self.scope.hash(rest), near.writes.epoch(self.slot));
+        let hit = match near.l1.get_typed(hash, self.namespace.parts(rest), epoch) {
             Some(Seen::Decoded(value, true)) => return Ok(Some(take(value))),
             Some(Seen::Decoded(_, false)) => None,
             Some(Seen::Stored(hit)) => match if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) } {
@@ -57,11 +57,10 @@ impl Cache {
             },
             None => return Ok(None),
         };
-        let found = self.namespace.with_wire(key, |wire| {
+        Ok(self.namespace.joined(rest, |wire| {
             let hit = hit.or_else(|| near.l1.peek(hash, wire, epoch))?;
             look_closer(wire, hit)
-        });
-        Ok(found?)
+        }))
     }
 
     pub(super) fn l1_hit(&self, at: &At) -> Option<Hit> {

@@ -40,4 +40,4 @@ pub use native::NativeSealer;
 
 pub(crate) use aead::{AeadKey, draw_nonce};
 pub(crate) use derive::check_tenant;
-pub(crate) use names::NameKey;
+pub(crate) use names::{HashedKey, NameKey};

@@ -13,6 +13,8 @@ type Mac = blake2::Blake2bMac<U32>;
 
 /// Bytes of a hashed key: its mark and 64 hex digits. The mark tells it from a shortened key, which begins with `#`.
 pub(crate) const HASHED_LEN: usize = 65;
+/// A key or a tag, hashed.
+pub(crate) type HashedKey = [u8; HASHED_LEN];
 const MARK: u8 = b'~';
 const MAC_KEY_LEN: usize = 64;
 
@@ -30,7 +32,7 @@ impl NameKey {
     /// What stands for `key` in a namespace whose wire keys begin with `prefix`. The prefix is hashed with it, so that one
     /// key in two namespaces cannot be recognized as the same; no prefix is the beginning of another, so that the two
     /// parts cannot be shifted against each other.
-    pub(crate) fn hash(&self, prefix: &[u8], key: &[u8]) -> [u8; HASHED_LEN] {
+    pub(crate) fn hash(&self, prefix: &[u8], key: &[u8]) -> HashedKey {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut mac = <Mac as KeyInit>::new((&*self.0).into());
         mac.update(prefix);

@@ -65,6 +65,49 @@ async fn what_a_store_sees_of_a_hashing_cache_is_this_list_and_nothing_more() {
     assert_ne!(entries[0], entries[1]);
 }
 
+/// Under the name by which it was put there.
+#[tokio::test]
+async fn what_l1_has_of_a_hashing_cache_is_found_in_l1() {
+    for plain in [false, true] {
+        let bench = Bench::new();
+        let encryption = hashing(1).with_plaintext_in_l1(plain);
+        let alone = Cache::builder().clock(bench.clock.clone()).encryption(encryption.clone()).build().unwrap();
+        let with_store = bench.builder(Arc::new(bench.store.clone())).encryption(encryption).build().unwrap();
+        for cache in [alone, with_store] {
+            let hits = || cache.stats().l1.unwrap().hits;
+            cache.set("typed", &7_u32).await.unwrap();
+            cache.set_bytes("bytes", b"b", SetOptions::default()).await.unwrap();
+            let before = (hits(), cache.stats().l2_hits);
+            assert_eq!(cache.get::<u32>("typed").await.unwrap().as_deref(), Some(&7));
+            assert_eq!(cache.get::<u32>("typed").await.unwrap().as_deref(), Some(&7));
+            assert_eq!(cache.get_bytes("bytes").await.unwrap().as_deref(), Some(&b"b"[..]));
+            assert!(cache.exists("typed").await.unwrap());
+            assert_eq!(*cache.get_or_load("typed", async || 8_u32).await.unwrap(), 7);
+            assert_eq!((hits(), cache.stats().l2_hits), (before.0 + 5, before.1), "plaintext in L1: {plain}");
+            // A hash is a name of the store, and as a key of a caller it is another one.
+            let at = cache.at(b"typed").unwrap();
+            let name = &at.wire.as_bytes()[at.wire.as_bytes().len() - HASHED..];
+            assert!(is_hashed(name));
+            assert_eq!(cache.get::<u32>(name).await.unwrap(), None);
+            cache.delete("typed").await.unwrap();
+            assert_eq!(cache.get::<u32>("typed").await.unwrap(), None);
+        }
+    }
+}
+
+/// The keys that are asked for most are named as the store knows them.
+#[tokio::test]
+async fn hot_keys_of_a_hashing_cache_are_hashes() {
+    let cache = Cache::builder().encryption(hashing(1)).hot_keys(8).build().unwrap();
+    cache.set("ada@example.org", &1_u32).await.unwrap();
+    for _ in 0..100 {
+        cache.get::<u32>("ada@example.org").await.unwrap();
+    }
+    let hot = cache.hot_keys(8);
+    assert!(!hot.is_empty());
+    assert!(hot.iter().all(|key| key.wire_key().strip_prefix(b"ck:default:").is_some_and(is_hashed)));
+}
+
 #[tokio::test]
 async fn hashed_tags_invalidate_in_all_processes_and_only_what_carries_them() {
     let bench = Bench::new();
