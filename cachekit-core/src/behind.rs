@@ -9,7 +9,7 @@
 //!
 //! A child made by `fork()` begins with nothing: what waits is its parent's to write.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +109,8 @@ struct State {
     bytes: u64,
     lanes: usize,
     waiting: HashMap<Box<[u8]>, Waiting>,
+    /// The orders of the values that wait, so that the oldest is known without a look at all of them.
+    order: BTreeSet<u64>,
     due: VecDeque<Box<[u8]>>,
 }
 
@@ -202,8 +204,10 @@ impl Pending {
         state.sequence += 1;
         value.sequence = state.sequence;
         state.bytes = bytes;
+        state.order.insert(value.sequence);
         match state.waiting.get_mut(&key) {
             Some(waiting) => {
+                state.order.remove(&waiting.value.sequence);
                 let was_held = std::mem::take(&mut waiting.held) > 0;
                 (waiting.value, waiting.failures) = (value, 0);
                 // What is held was taken out of the queue.
@@ -315,8 +319,20 @@ impl Pending {
     }
 
     /// Whether something waits that was accepted until then.
-    pub(crate) fn waits(&self, until: u64) -> u64 {
-        self.lock().waiting.values().filter(|waiting| waiting.value.sequence <= until).count() as u64
+    pub(crate) fn waits(&self, until: u64) -> bool {
+        self.lock().order.first().is_some_and(|oldest| *oldest <= until)
+    }
+
+    /// How much of that there is.
+    pub(crate) fn waiting(&self, until: u64) -> u64 {
+        self.lock().order.range(..=until).count() as u64
+    }
+
+    /// Whether each value that waits has its place in the order, and nothing else has.
+    #[cfg(test)]
+    pub(crate) fn is_in_order(&self) -> bool {
+        let state = self.lock();
+        state.order == state.waiting.values().map(|waiting| waiting.value.sequence).collect()
     }
 
     /// How many keys stand in the queue.
@@ -343,6 +359,7 @@ impl Pending {
             state.closed = true;
             state.bytes = 0;
             state.due.clear();
+            state.order.clear();
             std::mem::take(&mut state.waiting)
         };
         self.changed.notify_waiters();
@@ -375,6 +392,7 @@ impl State {
         let is_older = self.waiting.get(wire).is_some_and(|waiting| waiting.value.sequence <= until);
         if is_older && let Some(removed) = self.waiting.remove(wire) {
             self.bytes -= removed.value.size();
+            self.order.remove(&removed.value.sequence);
         }
         is_older
     }

@@ -46,19 +46,26 @@ impl Cache {
         };
         let mut answers = answers.into_iter().flatten();
         let mut opened = Vec::with_capacity(missing.len());
+        let mut admitted = Vec::with_capacity(missing.len());
         for ((&i, ticket), waiting) in missing.iter().zip(tickets).zip(waiting) {
             let stored = match waiting {
                 Some(waiting) => Some(waiting),
                 None => match answers.next().map(|answer| self.count_failure(answer)) {
                     Some(Ok(stored)) => stored,
                     Some(Err(error)) if engine.settings.strict => return Err(error.into()),
-                    Some(Err(_)) | None => continue,
+                    Some(Err(_)) | None => {
+                        admitted.push((i, self.in_outage(&places[i])));
+                        continue;
+                    }
                 },
             };
             let read = match self.read_answer(tier, &places[i], stored, deadline).await {
                 Ok(read) => read,
                 Err(error) if engine.settings.strict => return Err(error.into()),
-                Err(_) => continue,
+                Err(_) => {
+                    admitted.push((i, self.in_outage(&places[i])));
+                    continue;
+                }
             };
             if let Some((stored, entry)) = self.open_stored(&places[i], read)? {
                 opened.push((i, ticket, stored, entry));
@@ -66,7 +73,10 @@ impl Cache {
         }
         let in_force = self.in_force(&opened.iter().map(|(.., entry)| entry).collect::<Vec<_>>(), own).await?;
         for ((i, ticket, stored, opened), in_force) in opened.into_iter().zip(in_force) {
-            let Some((opened, hit)) = self.admit(&places[i], stored, opened, ticket, in_force) else { continue };
+            admitted.push((i, self.admit(&places[i], stored, opened, ticket, in_force)));
+        }
+        for (i, found) in admitted {
+            let Some((opened, hit)) = found else { continue };
             let Some(value) = self.judge(opened.decode::<T>())? else { continue };
             let value = Arc::new(value);
             if let Some(hit) = hit {

@@ -206,7 +206,7 @@ impl Cache {
                 let changed = pending.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if pending.waits(until) == 0 {
+                if !pending.waits(until) {
                     return Ok(());
                 }
                 self.write_soon();
@@ -220,7 +220,7 @@ impl Cache {
         let _ = within(deadline, Operation::Set, all).await;
         self.write_soon();
         let lost = self.near.counters.writes_lost.get() - lost_before;
-        match (pending.waits(until), lost) {
+        match (pending.waiting(until), lost) {
             (0, 0) => Ok(()),
             (waiting, lost) => Err(Error::WritesBehind { waiting, lost }),
         }

@@ -141,11 +141,20 @@ impl Adaptive {
         let (min, max) = (millis(self.config.min), millis(self.config.max));
         self.limit_ms.store(limit_ms.clamp(min, max), Ordering::Relaxed);
         if seen >= REMEMBERED {
-            // Answers that come in between may be counted in one half of this only. It is an estimate.
-            self.seen.fetch_sub(seen / 2, Ordering::Relaxed);
-            for (slower, count) in self.slower.iter().zip(counts).filter(|(_, count)| *count > 0) {
-                slower.fetch_sub(count.div_ceil(2), Ordering::Relaxed);
-            }
+            self.forget_half(seen, &counts);
+        }
+    }
+
+    /// Answers that come in between may be counted in one half of this only. It is an estimate, and two may look at the same
+    /// time: what both take away is no less than nothing.
+    fn forget_half(&self, seen: u32, counts: &[u32; BUCKETS]) {
+        let take = |from: &AtomicU32, count: u32| {
+            let less = |now: u32| Some(now.saturating_sub(count));
+            let _ = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        };
+        take(&self.seen, seen / 2);
+        for (slower, count) in self.slower.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            take(slower, count.div_ceil(2));
         }
     }
 }

@@ -395,6 +395,7 @@ async fn story(seed: u64, careless: Option<Careless>) -> bool {
             }
             _ => dice.pause().await,
         }
+        assert!(cache.near.pending.is_in_order(), "seed {seed}");
         // In an outage there may be no answer; one that is there is right.
         if let Ok(found) = cache.get::<u32>("k").await
             && found.map(|value| *value) != last

@@ -103,6 +103,25 @@ async fn get_serves_what_is_fresh_alone_unless_it_was_told_otherwise() {
 }
 
 #[tokio::test]
+async fn in_an_outage_one_key_and_many_get_the_same_of_what_is_kept_for_failures() {
+    for serves in [false, true] {
+        let bench = Bench::new();
+        let cache = exact(&bench).get_serves_stale(serves).without_retry().build().unwrap();
+        let kept = SetOptions::default().with_ttl(MINUTE).with_stale_if_error(MINUTE);
+        cache.set_with("k", &7_u32, kept).await.unwrap();
+        bench.clock.advance(MINUTE);
+        bench.store.set_outage(true);
+        let expected = serves.then_some(7);
+        assert_eq!(cache.get::<u32>("k").await.unwrap().as_deref().copied(), expected);
+        let many = cache.get_many::<u32, _>(&["nothing", "k"]).await.unwrap();
+        assert!(many[0].is_none());
+        assert_eq!(many[1].as_deref().copied(), expected);
+        bench.clock.advance(MINUTE);
+        assert!(cache.get_many::<u32, _>(&["k"]).await.unwrap()[0].is_none(), "over is over");
+    }
+}
+
+#[tokio::test]
 async fn the_time_left_is_the_time_that_get_finds_it_and_the_store_keeps_it_to_the_end_of_its_windows() {
     let bench = Bench::new();
     let cache = exact(&bench).build().unwrap();

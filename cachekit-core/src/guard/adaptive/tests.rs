@@ -70,6 +70,21 @@ fn beyond_the_longest_limit_the_deadline_alone_decides() {
 }
 
 #[test]
+fn two_that_forget_at_the_same_time_leave_no_less_than_nothing() {
+    let adaptive = adaptive();
+    answers(&adaptive, 0, 255);
+    adaptive.answered(700);
+    let counts: [u32; BUCKETS] = std::array::from_fn(|at| adaptive.slower[at].load(Ordering::Relaxed));
+    for _ in 0..3 {
+        adaptive.forget_half(256, &counts);
+    }
+    assert_eq!(adaptive.seen.load(Ordering::Relaxed), 0);
+    assert!(adaptive.slower.iter().all(|slower| slower.load(Ordering::Relaxed) == 0));
+    answers(&adaptive, 0, 256);
+    assert_eq!(adaptive.usual(), Duration::from_millis(1));
+}
+
+#[test]
 fn every_time_is_counted_where_it_belongs() {
     let times = (0..2_000).chain((0..17).map(|power| 1 << power)).chain([131_071]);
     for ms in times {
