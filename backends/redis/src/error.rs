@@ -61,6 +61,9 @@ pub(crate) enum Trouble {
     NotMaster,
     #[error("{0}")]
     Unsupported(&'static str),
+    /// It answered, and will answer no other way as long as it is this server and this user.
+    #[error("the server tells this user of no changes: it answered {}", words(.0))]
+    Untold(ServerError),
     #[error("{0}")]
     Refused(String),
     #[error("opened in a parent process; open another one after fork()")]
@@ -135,7 +138,7 @@ impl Trouble {
             Self::ValueTooLarge { .. } => (Kind::TooLarge, None),
             Self::WrongReply => (Kind::Corrupt, None),
             Self::NoOwner | Self::NoMaster(_) | Self::NotMaster => (Kind::Transient, Some(Retry::After(SOON))),
-            Self::Unsupported(_) => (Kind::Unsupported, None),
+            Self::Unsupported(_) | Self::Untold(_) => (Kind::Unsupported, None),
             Self::Forked => (Kind::Forked, None),
         }
     }
@@ -146,6 +149,17 @@ impl Trouble {
             Self::Broken(error) => error.source().and_then(|source| source.downcast_ref()),
             Self::Down { why, .. } | Self::At { why, .. } => why.io(),
             _ => None,
+        }
+    }
+
+    /// As the answer to what begins a watch: whether the server can never do it, or only not now.
+    pub(crate) fn of_telling(self) -> Self {
+        match self {
+            Self::Server(error) if is_refusal(&error) => Self::Untold(error),
+            Self::At { why, .. } if matches!(&*why, Self::Server(error) if is_refusal(error)) => {
+                Arc::unwrap_or_clone(why).of_telling()
+            }
+            other => other,
         }
     }
 
@@ -195,6 +209,18 @@ fn classify(kind: Option<ServerErrorKind>, code: &str) -> (Kind, Option<Retry>) 
             _ => (Kind::Internal, None),
         },
     }
+}
+
+/// Whether a server says that it has no such command, or not for this user. There is one code for most of what goes wrong,
+/// also for what passes, so the words decide: those of Redis before 6.0, of servers that speak like it, and of access lists.
+fn is_refusal(error: &ServerError) -> bool {
+    const WORDS: [&str; 5] =
+        ["unknown command", "unknown subcommand", "unsupported command", "syntax error", "wrong number of arguments"];
+    if error.kind() == Some(ServerErrorKind::NoPerm) {
+        return true;
+    }
+    let details = error.details().unwrap_or_default().to_ascii_lowercase();
+    error.kind() == Some(ServerErrorKind::ResponseError) && WORDS.iter().any(|words| details.starts_with(words))
 }
 
 /// The server's words, without what it quotes of the request.
@@ -255,6 +281,30 @@ mod tests {
         let class = |words: &str| Trouble::Violated(Violation::Refused(words.into())).class().0;
         assert_eq!(class("DENIED Redis is running in protected mode"), Kind::Auth);
         assert_eq!(class("ERR max number of clients reached"), Kind::Transient);
+    }
+
+    #[test]
+    fn a_server_that_never_tells_is_told_apart_from_one_that_does_not_yet() {
+        for (reply, kind) in [
+            ("-NOPERM User plain has no permissions to run the 'client|tracking' command\r\n", Kind::Unsupported),
+            ("-ERR Unknown subcommand or wrong number of arguments for 'TRACKING'\r\n", Kind::Unsupported),
+            ("-ERR Syntax error, try CLIENT (LIST | KILL | GETNAME | SETNAME)\r\n", Kind::Unsupported),
+            ("-ERR syntax error\r\n", Kind::Unsupported),
+            ("-ERR unknown command 'HELLO', with args beginning with: '3'\r\n", Kind::Unsupported),
+            ("-LOADING Redis is loading the dataset in memory\r\n", Kind::Transient),
+            ("-MASTERDOWN Link with MASTER is down\r\n", Kind::Transient),
+            ("-ERR max number of clients reached\r\n", Kind::Transient),
+            ("-ERR upstream failure\r\n", Kind::Internal),
+            ("-NOAUTH Authentication required.\r\n", Kind::Auth),
+        ] {
+            let value = redis::parse_redis_value(reply.as_bytes()).unwrap();
+            let redis::Value::ServerError(error) = value else { panic!("{reply} is no error") };
+            let plain = Trouble::Server(error.clone()).of_telling().during(Operation::Watch);
+            assert_eq!(plain.kind(), kind, "{reply}");
+            let address = Address::Unix("/tmp/s".into());
+            let opening = Trouble::At { address, why: Arc::new(Trouble::Server(error)) }.of_telling();
+            assert_eq!(opening.during(Operation::Watch).kind(), kind, "{reply}");
+        }
     }
 
     #[test]

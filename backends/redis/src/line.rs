@@ -11,7 +11,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -31,9 +31,18 @@ const MIN_AGE_MS: u64 = 1_000;
 
 type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A connection. Cheap to clone.
+/// A connection. Cheap to clone; it ends with the last clone, and each request under way has one.
 #[derive(Clone)]
 pub(crate) struct Line(Arc<Inner>);
+
+/// A connection as somebody knows it who does not keep it.
+pub(crate) struct Acquaintance(Weak<Inner>);
+
+impl Acquaintance {
+    pub(crate) fn line(&self) -> Option<Line> {
+        self.0.upgrade().map(Line)
+    }
+}
 
 struct Inner {
     connection: MultiplexedConnection,
@@ -193,6 +202,10 @@ impl Line {
     /// Ends the connection; whoever waits for a reply gets `why`.
     pub(crate) fn end(&self, why: Trouble) {
         self.0.drive.end(Some(why));
+    }
+
+    pub(crate) fn acquaintance(&self) -> Acquaintance {
+        Acquaintance(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {

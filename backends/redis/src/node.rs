@@ -32,10 +32,52 @@ pub(crate) struct Node {
     dial: Arc<dyn Dial>,
     links: Box<[Link]>,
     turn: AtomicUsize,
-    /// Whether `watched` holds something: writes look here first, so that they pay one load when nobody watches.
-    is_watched: AtomicBool,
-    watched: RwLock<Option<Line>>,
+    watched: Arc<Watched>,
     beside: Beside,
+}
+
+/// The connection that writes go through while somebody watches.
+#[derive(Default)]
+pub(crate) struct Watched {
+    /// Whether `line` holds something: writes look here first, so that they pay one load when nobody watches.
+    is_set: AtomicBool,
+    line: RwLock<Option<Line>>,
+}
+
+impl Watched {
+    fn set(&self, line: Line) {
+        let mut current = self.line.write().unwrap_or_else(PoisonError::into_inner);
+        let before = current.replace(line);
+        self.is_set.store(true, Ordering::SeqCst);
+        drop(current);
+        drop(before);
+    }
+
+    /// The connection, unless it is over.
+    fn get(&self) -> Option<Line> {
+        if !self.is_set.load(Ordering::SeqCst) {
+            return None;
+        }
+        let line = self.line.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        if !line.is_over() {
+            return Some(line);
+        }
+        self.forget(&line);
+        None
+    }
+
+    /// Sends no further write through `line`. It is not ended: what was asked through it is answered, and it goes with the
+    /// last of those who wait for an answer.
+    pub(crate) fn forget(&self, line: &Line) {
+        let mut current = self.line.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| current.is(line)) {
+            self.is_set.store(false, Ordering::SeqCst);
+            let forgotten = current.take();
+            // Letting go of a connection may wake those who waited.
+            drop(current);
+            drop(forgotten);
+        }
+    }
 }
 
 /// Writes under way that do not go through the watched connection.
@@ -80,8 +122,7 @@ impl Node {
         Self {
             links: (0..connections.max(1)).map(|_| Link::new(Arc::clone(&dial))).collect(),
             turn: AtomicUsize::new(0),
-            is_watched: AtomicBool::new(false),
-            watched: RwLock::new(None),
+            watched: Arc::default(),
             beside: Beside::default(),
             dial,
         }
@@ -117,13 +158,13 @@ impl Node {
     async fn line(&self, access: Access, cx: &Cx<'_>) -> Result<(Line, Option<Under<'_>>), Trouble> {
         let mut under = None;
         if access == Access::Write {
-            if let Some(line) = self.watched() {
+            if let Some(line) = self.watched.get() {
                 return Ok((line, None));
             }
             // Counted first and looked again: a watch that begins does these two in the other order, so one of them
             // sees the other.
             under = Some(self.beside.begin());
-            if let Some(line) = self.watched() {
+            if let Some(line) = self.watched.get() {
                 return Ok((line, None));
             }
         }
@@ -139,31 +180,18 @@ impl Node {
     }
 
     /// Sends writes through `line` from now on, and waits for those that went another way: the server must not tell this
-    /// backend of them. What hangs is waited for until half of the caller's time is over. A write that is told after all
-    /// makes something to be forgotten in vain.
+    /// backend of them. What hangs is waited for until half of the caller's time is over, and what an earlier watch's
+    /// connection still carries is not waited for. A write that is told after all makes something to be forgotten in vain.
     pub(crate) async fn write_through(&self, line: Line, cx: &Cx<'_>) -> Result<(), Trouble> {
-        *self.watched.write().unwrap_or_else(PoisonError::into_inner) = Some(line);
-        self.is_watched.store(true, Ordering::SeqCst);
+        self.watched.set(line);
         let patience = cx.deadline.remaining().map_or(LONGEST_DRAIN, |left| left / 2);
         let _ = reactor::timeout(patience, self.beside.ended())?.await;
         Ok(())
     }
 
-    /// The connection that writes go through, unless it is over.
-    fn watched(&self) -> Option<Line> {
-        if !self.is_watched.load(Ordering::SeqCst) {
-            return None;
-        }
-        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        if !watched.is_over() {
-            return Some(watched);
-        }
-        let mut current = self.watched.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| current.is(&watched)) {
-            self.is_watched.store(false, Ordering::Release);
-            *current = None;
-        }
-        None
+    /// For whoever ends a watch: the way back for writes.
+    pub(crate) fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched)
     }
 
     pub(crate) fn close(&self) {

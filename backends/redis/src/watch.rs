@@ -1,7 +1,9 @@
 //! Changes by others, as the server tells them: tracking in broadcast mode, on a connection of its own.
 //!
 //! A connection is not told of what it wrote itself, so this backend's writes go through the one that is told, from before
-//! the server begins to tell (`node.rs`). The server says nothing while nothing changes, and a connection that went dead
+//! the server begins to tell (`node.rs`). So whoever ends a watch, or fails to begin one, must not end the connection: it
+//! carries what others write. Writes are sent their usual way again, and the connection goes with the last that is under
+//! way on it. The server says nothing while nothing changes, and a connection that went dead
 //! says nothing either; a PING every 300 ms tells the two apart, and a second and a half without an answer ends the watch.
 
 use std::fmt;
@@ -14,8 +16,8 @@ use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value, cmd};
 
 use crate::error::Trouble;
-use crate::line::Line;
-use crate::node::Node;
+use crate::line::{Acquaintance, Line};
+use crate::node::{Node, Watched};
 use crate::reactor;
 use crate::reply;
 
@@ -36,6 +38,8 @@ pub(crate) struct Hub {
 #[derive(Clone)]
 struct Tracked {
     line: Line,
+    /// Where the node has it.
+    watched: Arc<Watched>,
     sinks: Arc<Sinks>,
     /// What the server tells of: keys that begin with it.
     covers: Vec<u8>,
@@ -70,21 +74,29 @@ impl Hub {
         };
         let wanted = [own_prefix, prefix].concat();
         let listener = Arc::new(Listener { prefix: wanted.clone(), sink, is_over: AtomicBool::new(false) });
-        let current = self.current().filter(|tracked| !tracked.line.is_over());
-        let tracked = match current {
-            Some(tracked) if wanted.starts_with(&tracked.covers) => {
-                tracked.sinks.add(&listener);
-                // It may have been lost in between, when the listener was not among those who were told.
-                if tracked.line.is_over() {
-                    tracked.sinks.remove(&listener);
-                    return Err(Trouble::Ended("the connection was lost while the watch began"));
-                }
-                tracked
-            }
-            Some(tracked) => self.widen(tracked, own_prefix, &listener, cx).await?,
-            None => self.begin(node, own_prefix, wanted, &listener, cx).await?,
+        let tracked = match self.join(&wanted, &listener) {
+            Joined::Yes(tracked) => tracked,
+            Joined::TooNarrow(tracked) => self.widen(tracked, own_prefix, &listener, cx).await?,
+            Joined::Nothing => self.begin(node, own_prefix, wanted, &listener, cx).await?,
+            Joined::Lost => return Err(Trouble::Ended("the connection was lost while the watch began")),
         };
         Ok(WatchGuard::new(Held { current: Arc::clone(&self.current), tracked, listener }))
+    }
+
+    /// Adds `listener` to those who are told, if what is tracked covers what it wants.
+    fn join(&self, wanted: &[u8], listener: &Arc<Listener>) -> Joined {
+        // Under the lock under which the last one leaves: nobody joins what was given up.
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tracked) = current.as_ref().filter(|tracked| !tracked.line.is_over()).cloned() else {
+            return Joined::Nothing;
+        };
+        if !wanted.starts_with(&tracked.covers) {
+            return Joined::TooNarrow(tracked);
+        }
+        match tracked.add(listener) {
+            true => Joined::Yes(tracked),
+            false => Joined::Lost,
+        }
     }
 
     /// Opens the connection and has the server track what begins with `covers`.
@@ -99,21 +111,27 @@ impl Hub {
         let sinks = Arc::new(Sinks { prefix: own_prefix.into(), all: RwLock::new(Arc::new([])) });
         // Before the server begins: its first message may come with its confirmation.
         sinks.add(listener);
+        let unfinished = Unfinished { sinks: &sinks, listener };
         let pushes: Arc<dyn AsyncPushSender> = Arc::new(Pushed(Arc::clone(&sinks)));
         let opening = node.open_beside(pushes);
-        let line = match cx.deadline.remaining() {
-            None => opening.await?,
-            Some(left) => reactor::timeout(left, opening)?.await.map_err(|_| Trouble::Late)??,
+        let opened = match cx.deadline.remaining() {
+            None => opening.await,
+            Some(left) => reactor::timeout(left, opening)?.await.map_err(|_| Trouble::Late)?,
         };
-        let unfinished = Unfinished(&line);
+        let tracked = Tracked {
+            line: opened.map_err(Trouble::of_telling)?,
+            watched: node.watched(),
+            sinks: Arc::clone(&sinks),
+            covers,
+        };
+        let diverted = Diverted(&tracked);
         // Before the server tells of anything, so that it never tells of what this backend writes.
-        node.write_through(line.clone(), cx).await?;
-        track(&line, &covers, cx).await?;
-        std::mem::forget(unfinished);
-        let tracked = Tracked { line, sinks, covers };
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tracked.clone());
-        let beating = tracked.clone();
-        reactor::spawn(async move { beating.beat().await })?;
+        node.write_through(tracked.line.clone(), cx).await?;
+        track(&tracked.line, &tracked.covers, cx).await?;
+        reactor::spawn(beat(tracked.line.acquaintance(), Arc::clone(&sinks)))?;
+        std::mem::forget((diverted, unfinished));
+        let before = self.current.lock().unwrap_or_else(PoisonError::into_inner).replace(tracked.clone());
+        drop(before);
         Ok(tracked)
     }
 
@@ -127,29 +145,39 @@ impl Hub {
     ) -> Result<Tracked, Trouble> {
         /// Ends every watch, should the caller leave or the server refuse in between: whether anything is tracked then
         /// is not known.
-        struct Between<'a>(&'a Tracked);
+        struct Between<'a>(&'a Hub, &'a Tracked);
         impl Drop for Between<'_> {
             fn drop(&mut self) {
-                self.0.sinks.lose();
-                self.0.line.end(Trouble::Ended("tracking could not be widened"));
+                self.0.give_up(self.1);
+                self.1.sinks.lose();
             }
         }
-        let between = Between(&tracked);
+        let between = Between(self, &tracked);
         let mut off = cmd("CLIENT");
         off.arg("TRACKING").arg("OFF");
-        reply::okay(tracked.line.ask(&off, cx).await?)?;
+        reply::okay(tracked.line.ask(&off, cx).await.map_err(Trouble::of_telling)?)?;
         track(&tracked.line, own_prefix, cx).await?;
         std::mem::forget(between);
         // Between "off" and "on" nothing was told.
         tracked.sinks.tell(Event::Everything);
-        tracked.sinks.add(listener);
         let tracked = Tracked { covers: own_prefix.to_vec(), ..tracked };
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tracked.clone());
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who had it may all have left meanwhile, and nobody listens for its signs of life any more.
+        if !current.as_ref().is_some_and(|current| current.line.is(&tracked.line)) || !tracked.add(listener) {
+            return Err(Trouble::Ended("the connection was given up while the watch began"));
+        }
+        *current = Some(tracked.clone());
         Ok(tracked)
     }
 
-    fn current(&self) -> Option<Tracked> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// No longer joins watches to `tracked`, and writes go their usual way.
+    fn give_up(&self, tracked: &Tracked) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| current.line.is(&tracked.line)) {
+            *current = None;
+        }
+        drop(current);
+        tracked.watched.forget(&tracked.line);
     }
 
     /// Ends all watches.
@@ -162,13 +190,36 @@ impl Hub {
     }
 }
 
-/// A connection that is to be watched through, until the server tracks: if that is refused, or the caller leaves, it ends,
-/// and writes go their usual way again.
-struct Unfinished<'a>(&'a Line);
+/// Whether there is something to join.
+enum Joined {
+    Yes(Tracked),
+    /// There is, but not all that is wanted is told there.
+    TooNarrow(Tracked),
+    /// There was, and who would have joined may have been told that it is over.
+    Lost,
+    Nothing,
+}
+
+/// Somebody who is to be told, until the server tracks: if that is refused, or the caller leaves, nothing is told.
+struct Unfinished<'a> {
+    sinks: &'a Sinks,
+    listener: &'a Arc<Listener>,
+}
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        self.0.end(Trouble::Ended("the watch did not begin"));
+        self.listener.is_over.store(true, Ordering::Release);
+        self.sinks.remove(self.listener);
+    }
+}
+
+/// Writes that go another way, until the server tracks. If it does not, those under way are still answered there: they are
+/// other callers'.
+struct Diverted<'a>(&'a Tracked);
+
+impl Drop for Diverted<'_> {
+    fn drop(&mut self) {
+        self.0.watched.forget(&self.0.line);
     }
 }
 
@@ -180,27 +231,44 @@ async fn track(line: &Line, prefix: &[u8], cx: &Cx<'_>) -> Result<(), Trouble> {
         on.arg("PREFIX").arg(prefix);
     }
     on.arg("NOLOOP");
-    reply::okay(line.ask(&on, cx).await?)
+    reply::okay(line.ask(&on, cx).await.map_err(Trouble::of_telling)?)
+}
+
+/// Asks for a sign of life until there is none, or nobody listens. Keeps nothing: the connection of those who left goes when
+/// they go, and not a beat later.
+async fn beat(known: Acquaintance, sinks: Arc<Sinks>) {
+    let mut heard = Instant::now();
+    while !sinks.is_empty() {
+        let asked = Instant::now();
+        let Some(line) = known.line() else { break };
+        match line.ask(&cmd("PING"), &Cx::within(BEAT)).await {
+            Ok(_) => heard = asked,
+            // It may still answer those who write.
+            Err(_) if sinks.is_empty() => break,
+            // In this order: who joins after everybody was told finds the connection over.
+            Err(_) if line.is_over() || heard.elapsed() >= LONGEST_SILENCE => {
+                line.end(Trouble::Silent(LONGEST_SILENCE));
+                break;
+            }
+            Err(_) => {}
+        }
+        drop(line);
+        if let Some(rest) = BEAT.checked_sub(asked.elapsed()) {
+            tokio::time::sleep(rest).await;
+        }
+    }
+    sinks.lose();
 }
 
 impl Tracked {
-    /// Asks for a sign of life until there is none, or nobody listens.
-    async fn beat(&self) {
-        let mut heard = Instant::now();
-        while !self.sinks.is_empty() {
-            let asked = Instant::now();
-            match self.line.ask(&cmd("PING"), &Cx::within(BEAT)).await {
-                Ok(_) => heard = asked,
-                Err(_) if self.line.is_over() || heard.elapsed() >= LONGEST_SILENCE => break,
-                Err(_) => {}
-            }
-            if let Some(rest) = BEAT.checked_sub(asked.elapsed()) {
-                tokio::time::sleep(rest).await;
-            }
+    /// Adds somebody, unless the connection was lost: then it is not known whether everybody was told before.
+    fn add(&self, listener: &Arc<Listener>) -> bool {
+        self.sinks.add(listener);
+        if self.line.is_over() {
+            self.sinks.remove(listener);
+            return false;
         }
-        // In this order: who joins after everybody was told finds the connection over.
-        self.line.end(Trouble::Silent(LONGEST_SILENCE));
-        self.sinks.lose();
+        true
     }
 }
 
@@ -292,13 +360,13 @@ impl Drop for Held {
         self.listener.is_over.store(true, Ordering::Release);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         self.tracked.sinks.remove(&self.listener);
-        // The last one: no connection is kept for nobody. Writes find it over and go their usual way.
+        // The last one: no connection is kept for nobody, but for what others write through it at this moment.
         if self.tracked.sinks.is_empty() {
             if current.as_ref().is_some_and(|tracked| tracked.line.is(&self.tracked.line)) {
                 *current = None;
             }
             drop(current);
-            self.tracked.line.end(Trouble::Ended("nobody watches any more"));
+            self.tracked.watched.forget(&self.tracked.line);
         }
     }
 }

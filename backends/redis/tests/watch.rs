@@ -2,10 +2,11 @@
 
 mod store;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cachekit_plugin::{Backend, Cx, Event, Kind, WatchGuard, WatchSink};
+use cachekit_plugin::{Backend, Bytes, Cx, Event, Key, Kind, Ttl, WatchGuard, WatchSink};
 use cachekit_test_servers::proxy::{Fault, Proxy};
 use cachekit_test_servers::redis::{Cluster, Redis, Sentinel};
 use serde_json::json;
@@ -198,14 +199,150 @@ async fn a_second_watch_shares_the_connection_and_a_wider_one_says_that_somethin
     assert_eq!(narrow.all().len(), 3);
 }
 
-#[tokio::test]
-async fn a_server_that_refuses_to_track_refuses_the_watch() {
+/// A server that lets the user `plain` do everything but watch, and where to find it as that user.
+fn that_refuses_to_track() -> (Redis, String) {
     let server = Redis::start();
     server.command(&["ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-client|tracking"]);
-    let ours = open(json!({ "url": format!("redis://plain:secret@127.0.0.1:{}", server.port()) }));
+    let url = format!("redis://plain:secret@127.0.0.1:{}", server.port());
+    (server, url)
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_track_refuses_the_watch() {
+    let (_server, url) = that_refuses_to_track();
+    let ours = open(json!({ "url": url }));
     let refused = ours.watch().unwrap().watch(b"", Arc::new(Told::default()), &Cx::within(PATIENCE)).await;
-    assert_eq!(refused.unwrap_err().kind(), Kind::Auth);
+    // For good: it is not asked again.
+    assert_eq!(refused.unwrap_err().kind(), Kind::Unsupported);
     set(&ours, b"k", b"v").await.unwrap();
+}
+
+/// Writes without a pause from several callers, until it is dropped into [`Writers::ended`].
+struct Writers {
+    is_over: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<usize>>,
+}
+
+impl Writers {
+    fn start(ours: &Arc<cachekit_backend_redis::RedisBackend>) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let write = |caller: usize| {
+            let (ours, is_over) = (Arc::clone(ours), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                let mut written = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    set(&ours, format!("k{caller}").as_bytes(), b"v").await.unwrap();
+                    written += 1;
+                }
+                written
+            })
+        };
+        Self { tasks: (0..8).map(write).collect(), is_over }
+    }
+
+    /// How many writes there were, of which none failed.
+    async fn ended(self) -> usize {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut written = 0;
+        for task in self.tasks {
+            written += task.await.unwrap();
+        }
+        written
+    }
+}
+
+async fn no_connection_is_watched(server: &Redis) {
+    until("the watched connection is closed", async || !server.command(&["CLIENT", "LIST"]).contains("resp=3")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_is_refused_fails_no_write_of_others() {
+    let (server, url) = that_refuses_to_track();
+    let ours = open(json!({ "url": url, "socket_timeout": 60.0 }));
+    let (told, writers) = (Arc::new(Told::default()), Writers::start(&ours));
+    for _ in 0..50 {
+        let sink: Arc<dyn WatchSink> = Arc::clone(&told) as _;
+        let refused = ours.watch().unwrap().watch(b"", sink, &Cx::within(PATIENCE)).await;
+        assert_eq!(refused.unwrap_err().kind(), Kind::Unsupported);
+    }
+    println!("{} writes", writers.ended().await);
+    no_connection_is_watched(&server).await;
+    until("nobody knows the listener any more", async || Arc::strong_count(&told) == 1).await;
+    assert_eq!(told.all(), [] as [&str; 0]);
+}
+
+/// Its writes are held up in the server, on the connection that would have been watched, when the caller leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_whose_caller_left_fails_no_write_of_others() {
+    let server = Redis::start();
+    let ours = open(json!({ "url": server.url(), "socket_timeout": 60.0 }));
+    set(&ours, b"before", b"v").await.unwrap();
+    server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    let write = || {
+        let ours = Arc::clone(&ours);
+        tokio::spawn(async move {
+            let cx = Cx::within(Duration::from_secs(60));
+            ours.set(Key::from_wire(b"own"), Bytes::from_static(b"v"), Ttl::Never, &cx).await
+        })
+    };
+    let blocked = |count| {
+        let line = format!("blocked_clients:{count}");
+        server.command(&["INFO", "clients"]).contains(&line)
+    };
+    let mut writes = vec![write()];
+    until("the write is held up", async || blocked(1)).await;
+    let told = Arc::new(Told::default());
+    let beginning = tokio::spawn({
+        let (ours, sink) = (Arc::clone(&ours), Arc::clone(&told) as Arc<dyn WatchSink>);
+        async move { ours.watch().unwrap().watch(b"", sink, &Cx::within(Duration::from_secs(60))).await.map(drop) }
+    });
+    until("a write is held up on the new connection", async || {
+        writes.push(write());
+        blocked(2)
+    })
+    .await;
+    beginning.abort();
+    assert!(beginning.await.unwrap_err().is_cancelled());
+    writes.push(write());
+    server.command(&["CLIENT", "UNPAUSE"]);
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    no_connection_is_watched(&server).await;
+    server.command(&["SET", "foreign", "v"]);
+    until("nobody knows the listener any more", async || Arc::strong_count(&told) == 1).await;
+    assert_eq!(told.all(), [] as [&str; 0]);
+}
+
+/// What the server tells of after a refusal is not known, so those who listened are told that it is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_could_not_be_widened_is_lost_and_fails_no_write() {
+    let (server, url) = that_refuses_to_track();
+    let ours = open(json!({ "url": url, "socket_timeout": 60.0 }));
+    let writers = Writers::start(&ours);
+    for _ in 0..20 {
+        server.command(&["ACL", "SETUSER", "plain", "+client|tracking"]);
+        let (narrow, _guard) = watch(&ours, "a:").await;
+        server.command(&["ACL", "SETUSER", "plain", "-client|tracking"]);
+        let wide = ours.watch().unwrap().watch(b"", Arc::new(Told::default()), &Cx::within(PATIENCE)).await;
+        assert_eq!(wide.unwrap_err().kind(), Kind::Unsupported);
+        assert_eq!(narrow.all(), ["LOST"]);
+    }
+    println!("{} writes", writers.ended().await);
+    no_connection_is_watched(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_watch_fails_no_write_of_others() {
+    let server = Redis::start();
+    let ours = open(json!({ "url": server.url(), "socket_timeout": 60.0 }));
+    let writers = Writers::start(&ours);
+    for _ in 0..50 {
+        let (_told, guard) = watch(&ours, "").await;
+        drop(guard);
+    }
+    println!("{} writes", writers.ended().await);
+    no_connection_is_watched(&server).await;
 }
 
 #[tokio::test]
