@@ -3,7 +3,8 @@
 //! The load runs in the leader's own task, so nothing is spawned and no runtime is assumed. A leader that is cancelled or
 //! panics leaves the flight, and one of the waiters leads the next; no flight outlives its callers. A loader that asks for
 //! its own key would wait for itself: it is let through to load on its own. Where that cannot be seen, because the loader
-//! spawned a task that asks, or where a leader is no longer driven, the wait has a bound.
+//! spawned a task that asks, or where a leader is no longer driven, the wait has a bound: then *one* of those who wait leads
+//! beside the first, the rest wait for whichever lands first, and so on. A source that is slow is not also asked by everybody.
 //!
 //! **Who may have what lands.** A write of this process ends that a flight is found ([`Flights::detach`]); of one of another
 //! process nobody is told in time. So an answer lands with the [`Moment`] up to which it is known to be the newest there is, and
@@ -54,14 +55,17 @@ pub(crate) type Landed = Result<Arc<dyn Any + Send + Sync>, Arc<dyn Any + Send +
 
 const SHARDS: usize = 64;
 
-/// How long a caller waits for another's load before it loads on its own. A load lives in its leader's task, and a task may
-/// stop driving it without dropping it, or have spawned the very caller that waits for it: then this is the way out.
+/// How long a flight has one leader, before one of those who wait for it leads as well. A load lives in its leader's task, and a
+/// task may stop driving it without dropping it, or have spawned the very caller that waits for it: then this is the way out.
+/// Whether it is that or a slow loader cannot be seen from here.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The flights of one cache. Holds an entry per key that is being loaded, no more.
 pub(crate) struct Flights {
     shards: Box<[Shard]>,
     moments: AtomicU64,
+    /// [`LONGEST_WAIT`], but for tests.
+    patience: Duration,
 }
 
 /// A point in the course of a process's loads, in their order.
@@ -86,7 +90,12 @@ struct Flight {
 }
 
 enum State {
-    Flying,
+    Flying {
+        /// Who have not gone.
+        leaders: usize,
+        /// When another one leads as well.
+        due: Deadline,
+    },
     /// The leader left without an answer; the next one leads.
     Abandoned,
     /// The leader has no answer for anybody else; each loads on his own.
@@ -101,6 +110,8 @@ enum Waited {
     /// Or what landed is not for him.
     Abandoned,
     Parted,
+    /// It is time that somebody else leads as well.
+    TooLong,
 }
 
 /// The part a caller plays.
@@ -124,7 +135,7 @@ impl Flights {
     pub(crate) fn new() -> Self {
         let mut shards = Vec::new();
         shards.resize_with(SHARDS, Mutex::default);
-        Self { shards: shards.into(), moments: AtomicU64::new(0) }
+        Self { shards: shards.into(), moments: AtomicU64::new(0), patience: LONGEST_WAIT }
     }
 
     /// Now, to be taken before the store or a loader is asked: who comes from here on comes too late for the answer, if nothing
@@ -159,7 +170,7 @@ impl Flights {
         let flight = lock(self.shard(hash)).get(&Kind::Refresh.number(hash)).cloned()?;
         match flight.follow(wire_key, came).await {
             Waited::Landed(landed) => Some(landed),
-            Waited::Abandoned | Waited::Parted => None,
+            Waited::Abandoned | Waited::Parted | Waited::TooLong => None,
         }
     }
 
@@ -170,10 +181,21 @@ impl Flights {
                 Ok(leader) => return Part::Leader(leader),
                 Err(flight) => flight,
             };
-            match flight.follow(wire_key, came).await {
+            let waited = loop {
+                match flight.follow(wire_key, came).await {
+                    // Also if a write has detached it: what lands in it is still for all who waited for it until then.
+                    Waited::TooLong if flight.relieve(self.patience) => {
+                        return Part::Leader(Leader { flights: self, hash, kind, flight });
+                    }
+                    // Another one does.
+                    Waited::TooLong => {}
+                    waited => break waited,
+                }
+            };
+            match waited {
                 Waited::Landed(landed) => return Part::Follower(landed),
                 // Its leader may be on the way to take it away: nobody turns in a circle until he has.
-                Waited::Abandoned => self.take_away(kind.number(hash), hash, &flight),
+                Waited::Abandoned | Waited::TooLong => self.take_away(kind.number(hash), hash, &flight),
                 Waited::Parted => return Part::Alone,
             }
         }
@@ -190,7 +212,7 @@ impl Flights {
         let flight = Arc::new(Flight {
             process,
             wire_key: wire_key.into(),
-            state: Mutex::new(State::Flying),
+            state: Mutex::new(State::Flying { leaders: 1, due: Deadline::after(self.patience) }),
             changed: Notify::new(),
         });
         shard.insert(kind.number(hash), Arc::clone(&flight));
@@ -246,8 +268,25 @@ impl Flight {
         {
             return Waited::Parted;
         }
-        let waited = within(Deadline::after(LONGEST_WAIT), Operation::Get, async { Ok(self.wait(came).await) });
-        waited.await.unwrap_or(Waited::Parted)
+        let due = match *lock(&self.state) {
+            State::Flying { due, .. } => due,
+            // There is nothing to wait for.
+            _ => Deadline::NEVER,
+        };
+        within(due, Operation::Get, async { Ok(self.wait(came).await) }).await.unwrap_or(Waited::TooLong)
+    }
+
+    /// Whether the caller leads from now on as well, because nobody has begun to for so long. Of those who ask at the same time
+    /// one does.
+    fn relieve(&self, patience: Duration) -> bool {
+        let mut state = lock(&self.state);
+        let State::Flying { leaders, due } = &mut *state else { return false };
+        if !due.has_passed() {
+            return false;
+        }
+        *leaders += 1;
+        *due = Deadline::after(patience);
+        true
     }
 
     async fn wait(&self, came: Moment) -> Waited {
@@ -255,7 +294,7 @@ impl Flight {
             // Registered before the state is read, so that a landing in between is not missed.
             let changed = self.changed.notified();
             match &*lock(&self.state) {
-                State::Flying => {}
+                State::Flying { .. } => {}
                 State::Abandoned => return Waited::Abandoned,
                 State::Parted => return Waited::Parted,
                 State::Landed(landed, until) if came < *until => return Waited::Landed(landed.clone()),
@@ -286,22 +325,37 @@ impl Leader<'_> {
         .await
     }
 
-    /// Lets everybody who waits load on his own.
+    /// Lets everybody who waits load on his own, unless somebody else leads as well.
     pub(crate) fn part(self) {
-        *lock(&self.flight.state) = State::Parted;
+        self.end(State::Parted);
     }
 
     /// Gives the answer to everybody who waits and came before that moment. Of the others one leads the next flight.
     pub(crate) fn land(self, landed: Landed, until: Moment) {
-        *lock(&self.flight.state) = State::Landed(landed, until);
+        self.end(State::Landed(landed, until));
         // The rest, waking included, is what happens to every leader that goes.
+    }
+
+    fn end(&self, how: State) {
+        let mut state = lock(&self.flight.state);
+        // Whoever lands first lands for all.
+        if let State::Flying { leaders, .. } = *state
+            && (leaders == 1 || matches!(how, State::Landed(..)))
+        {
+            *state = how;
+        }
     }
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.flight.state);
-        if matches!(*state, State::Flying) {
+        if let State::Flying { leaders, .. } = &mut *state {
+            *leaders -= 1;
+            if *leaders > 0 {
+                // Somebody is still at it, and those who wait get what he lands.
+                return;
+            }
             *state = State::Abandoned;
         }
         drop(state);
@@ -463,5 +517,118 @@ mod tests {
         let Part::Leader(_new) = flights.join(hash(1), b"k").await else { panic!("a new flight begins") };
         old.land(value(1), Moment::EVERYBODY);
         assert_eq!(flights.len(), 1);
+    }
+
+    /// As if nobody had begun to lead for as long as it may take.
+    fn grow_old(leader: &Leader<'_>) {
+        let mut state = lock(&leader.flight.state);
+        let State::Flying { due, .. } = &mut *state else { panic!("it flies") };
+        *due = Deadline::from_monotonic_ns(1);
+    }
+
+    /// Flights that grow old in no test by themselves.
+    fn patient() -> Arc<Flights> {
+        Arc::new(Flights { patience: Duration::from_secs(3600), ..Flights::new() })
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        while !what() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn of_all_who_wait_too_long_one_leads_as_well_and_the_rest_get_what_lands_first() {
+        const WAITERS: usize = 200;
+        for first_lands_first in [true, false] {
+            let flights = patient();
+            let Part::Leader(first) = flights.join(hash(1), b"k").await else { panic!("the first caller leads") };
+            grow_old(&first);
+            let (led, door) = (Arc::new(AtomicU64::new(0)), Arc::new(Notify::new()));
+            let waiting: Vec<_> = (0..WAITERS)
+                .map(|_| {
+                    let (flights, led, door) = (Arc::clone(&flights), Arc::clone(&led), Arc::clone(&door));
+                    tokio::spawn(async move {
+                        match flights.join(hash(1), b"k").await {
+                            Part::Follower(landed) => number(landed),
+                            Part::Leader(leader) => {
+                                led.fetch_add(1, Ordering::SeqCst);
+                                door.notified().await;
+                                leader.land(value(2), Moment::EVERYBODY);
+                                2
+                            }
+                            Part::Alone => panic!("a source that is slow is asked by everybody"),
+                        }
+                    })
+                })
+                .collect();
+            until(|| led.load(Ordering::SeqCst) > 0).await;
+            assert_eq!(flights.len(), 1, "who comes now waits for these two");
+            let lands_first = if first_lands_first {
+                first.land(value(1), Moment::EVERYBODY);
+                1
+            } else {
+                door.notify_one();
+                until(|| flights.len() == 0).await;
+                first.land(value(1), Moment::EVERYBODY);
+                2
+            };
+            door.notify_one();
+            let mut answers = Vec::new();
+            for task in waiting {
+                answers.push(task.await.unwrap());
+            }
+            assert_eq!(led.load(Ordering::SeqCst), 1);
+            let relief = usize::from(first_lands_first);
+            assert_eq!(answers.iter().filter(|answer| **answer == lands_first).count(), WAITERS - relief);
+            assert_eq!(flights.len(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_of_two_leaders_that_goes_or_parts_leaves_the_waiters_to_the_other() {
+        for parts in [true, false] {
+            let flights = patient();
+            let Part::Leader(first) = flights.join(hash(1), b"k").await else { panic!("the first caller leads") };
+            grow_old(&first);
+            let Part::Leader(second) = flights.join(hash(1), b"k").await else { panic!("one leads as well") };
+            let those = Arc::clone(&flights);
+            let waiter = tokio::spawn(async move {
+                let Part::Follower(landed) = those.join(hash(1), b"k").await else { panic!("somebody is at it") };
+                number(landed)
+            });
+            tokio::task::yield_now().await;
+            if parts {
+                second.part();
+            } else {
+                drop(second);
+            }
+            tokio::task::yield_now().await;
+            assert!(!waiter.is_finished());
+            first.land(value(1), Moment::EVERYBODY);
+            assert_eq!(waiter.await.unwrap(), 1);
+            assert_eq!(flights.len(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_for_what_a_write_has_detached_leads_it_and_leaves_the_newer_flight_alone() {
+        let flights = patient();
+        let Part::Leader(first) = flights.join(hash(1), b"k").await else { panic!("the first caller leads") };
+        // He waits since before the write, and longer than he knows.
+        let flight = Arc::clone(&first.flight);
+        let came = flights.came();
+        flights.detach(hash(1));
+        let Part::Leader(newer) = flights.join(hash(1), b"k").await else { panic!("a new flight begins") };
+        grow_old(&first);
+        assert!(matches!(flight.follow(b"k", came).await, Waited::TooLong));
+        assert!(flight.relieve(flights.patience) && !flight.relieve(flights.patience), "one of them");
+        drop(Leader { flights: &flights, hash: hash(1), kind: Kind::Load, flight: Arc::clone(&flight) });
+        first.land(value(1), Moment::EVERYBODY);
+        let Waited::Landed(landed) = flight.follow(b"k", came).await else { panic!("it landed") };
+        assert_eq!(number(landed), 1);
+        assert_eq!(flights.len(), 1);
+        newer.land(value(2), Moment::EVERYBODY);
+        assert_eq!(flights.len(), 0);
     }
 }

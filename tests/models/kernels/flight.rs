@@ -19,6 +19,7 @@ pub(crate) const KERNEL: Kernel = Kernel {
         "a_leader_that_was_detached_takes_nothing_from_the_next",
         "nobody_gets_what_another_process_had_overwritten_when_he_asked",
         "a_load_that_asks_for_its_own_key_waits_for_nobody",
+        "of_all_who_wait_too_long_one_leads_beside_the_first",
     ],
     mutants: &[
         Mutant {
@@ -44,12 +45,12 @@ pub(crate) const KERNEL: Kernel = Kernel {
             name: "goes_without_a_word",
             breaks: "whoever_waits_is_woken_whatever_becomes_of_the_leader",
             from: "*state = State::Abandoned;",
-            to: "*state = State::Flying;",
+            to: "*state = State::Flying { leaders: 1, due: Deadline::NEVER };",
         },
         Mutant {
             name: "parts_without_a_word",
             breaks: "whoever_waits_is_woken_whatever_becomes_of_the_leader",
-            from: "*lock(&self.flight.state) = State::Parted;",
+            from: "self.end(State::Parted);",
             to: "std::mem::forget(self);",
         },
         Mutant {
@@ -87,6 +88,18 @@ pub(crate) const KERNEL: Kernel = Kernel {
             breaks: "a_load_that_asks_for_its_own_key_waits_for_nobody",
             from: "|| LEADING.with_borrow(|led| led.contains(&address(self)))",
             to: "",
+        },
+        Mutant {
+            name: "everybody_relieves",
+            breaks: "of_all_who_wait_too_long_one_leads_beside_the_first",
+            from: "*due = Deadline::after(patience);",
+            to: "",
+        },
+        Mutant {
+            name: "goes_alone_after_a_while",
+            breaks: "of_all_who_wait_too_long_one_leads_beside_the_first",
+            from: ".await.unwrap_or(Waited::TooLong)",
+            to: ".await.unwrap_or(Waited::Parted)",
         },
     ],
 };

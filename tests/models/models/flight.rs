@@ -197,3 +197,35 @@ pub(super) fn a_load_that_asks_for_its_own_key_waits_for_nobody() {
         leader.land(value(1), Moment::EVERYBODY);
     });
 }
+
+/// The first leader is slow, or nobody drives him any more. He goes only when the rest have what the other landed, and at most one
+/// leads beside him at any time, whatever becomes of that one's answer.
+pub(super) fn of_all_who_wait_too_long_one_leads_beside_the_first() {
+    let flights = Arc::new(Flights::new());
+    let Part::Leader(first) = join(&flights) else { panic!("the first one leads") };
+    match &mut *lock(&first.flight.state) {
+        State::Flying { due, .. } => *due = Deadline::from_monotonic_ns(1),
+        _ => panic!("it flies"),
+    }
+    let leading = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..3)
+        .map(|_| {
+            let (flights, leading) = (Arc::clone(&flights), Arc::clone(&leading));
+            thread::spawn(move || match join(&flights) {
+                Part::Leader(leader) => {
+                    assert_eq!(leading.fetch_add(1, Ordering::SeqCst), 0, "another one leads beside the first");
+                    thread::yield_now();
+                    leading.fetch_sub(1, Ordering::SeqCst);
+                    leader.land(value(2), Moment::EVERYBODY);
+                }
+                Part::Follower(landed) => assert_eq!(number(&landed), 2),
+                Part::Alone => panic!("nobody parted"),
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("a property that fails in a thread fails");
+    }
+    ends_somehow(first);
+    assert_eq!(flights.len(), 0, "no flight outlives its callers");
+}

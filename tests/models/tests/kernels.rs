@@ -20,15 +20,29 @@ mod clock {
 
 mod guard {
     pub(crate) mod deadline {
+        use std::pin::pin;
+
         use cachekit_plugin::{BackendError, Deadline, Operation};
 
-        /// Time does not pass in a model: whoever would wait until a deadline waits for ever, and that is found.
+        /// Of no deadline but this one may a model say that it has passed.
+        const PASSED: Deadline = Deadline::from_monotonic_ns(1);
+
+        /// Time does not pass in a model: whoever would wait until a deadline waits for ever, and that is found, unless it has
+        /// passed before he waits.
         pub(crate) async fn within<T>(
-            _: Deadline,
-            _: Operation,
+            deadline: Deadline,
+            operation: Operation,
             work: impl Future<Output = Result<T, BackendError>>,
         ) -> Result<T, BackendError> {
-            work.await
+            if deadline != PASSED {
+                return work.await;
+            }
+            let mut work = pin!(work);
+            std::future::poll_fn(|context| match work.as_mut().poll(context) {
+                std::task::Poll::Pending => std::task::Poll::Ready(Err(BackendError::timeout(operation))),
+                ready => ready,
+            })
+            .await
         }
     }
 }
