@@ -8,7 +8,7 @@
 //! ```
 //!
 //! No code below this file reads the environment, and nothing below `codec` knows values. What protects an older value
-//! from coming back is in `invalidate.rs`; reading L1 in `cache/hit.rs`, filling it in `cache/keep.rs`; loading is in `cache/load.rs`;
+//! from coming back is in `invalidate/`; reading L1 in `cache/hit.rs`, filling it in `cache/keep.rs`; loading is in `cache/load.rs`;
 //! what bounds time is in [`guard`](crate::guard).
 
 mod adopt;

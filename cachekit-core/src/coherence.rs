@@ -19,7 +19,7 @@
 //! **What is not told.** A backend does not tell an instance what that instance wrote itself. Caches that share one tell each
 //! other (`siblings.rs`); whoever writes through the bare handle of a backend is heard by no cache on it.
 //!
-//! **Races.** A change makes whatever is on its way for its key too late (`invalidate.rs`), under the same lock under which a
+//! **Races.** A change makes whatever is on its way for its key too late (`invalidate/`), under the same lock under which a
 //! fill is kept. So a value that was read before a change is never kept after it was told.
 
 pub(crate) mod shortened;

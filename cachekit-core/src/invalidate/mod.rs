@@ -1,21 +1,20 @@
 //! Who wrote last: what keeps a slow read, load or write from bringing back a value that was overwritten or deleted.
 //!
 //! Three things per stripe of keys. A *generation* counts writes and deletions (`generations.rs`): whoever fills L1 with
-//! something it read or loaded noted the number before it began, and keeps nothing if the number changed. A *turn* orders the writes of
-//! this process to the second tier, so that what stands there last is what L1 was told last. And per stripe of
-//! namespaces an *epoch* with a *gate*: clearing changes the epoch, then waits until the writes under way have landed.
-//! Beside these a stripe may be in *doubt*: a write that nobody waits for any more may land yet.
+//! something it read or loaded noted the number before it began, and keeps nothing if the number moved by this key, or by so
+//! much that nobody knows. A *turn* orders the writes of this process to the second tier, so that what stands there last is
+//! what L1 was told last. And per stripe of namespaces an *epoch* with a *gate*: clearing changes the epoch, then waits until
+//! the writes under way have landed. Beside these a stripe may be in *doubt*: a write that nobody waits for any more may land yet.
 //!
-//! What others changed moves the generation as well, and what this process did is counted apart. So a load whose value has a
-//! fence in the store (`cache/fill.rs`) is stored although somebody was told of, by the word of the store itself: else a load
-//! of a second would never be stored where others change a few thousand keys a second, of which some share its stripe.
+//! What others changed moves the generation as well, and what this process did is counted apart: a load whose value has a
+//! fence in the store (`cache/fill.rs`) is stored by the word of the store itself, whatever was told meanwhile.
 //!
 //! What is invalidated by name and not by key is in `tags.rs`; the numbers by which other processes see it, in `epochs.rs`.
 //!
 //! Turns and gates are those of one process: a child made by `fork()` begins with all of them free (`process.rs`).
 //!
-//! Stripes are shared by keys, which costs a lost fill now and then, and bounds the memory. They order this process
-//! alone: two processes that write one key are ordered by the store.
+//! Stripes are shared by keys, which costs a fill where many of them change at once, and bounds the memory. They order this
+//! process alone: two processes that write one key are ordered by the store.
 
 pub(crate) mod epochs;
 mod generations;
@@ -126,43 +125,47 @@ impl Writes {
 
     /// What to note before reading or loading.
     pub(crate) fn ticket(&self, slot: NamespaceSlot, hash: KeyHash) -> Ticket {
-        let clearings = self.clearings[slot.0].load(Ordering::Acquire);
-        Ticket { generation: self.stripe(hash).generation.note(), epoch: self.epoch(slot), clearings, vouched: false }
+        let (clearings, epoch) = (self.clearings(slot), self.epoch(slot));
+        Ticket { generation: self.stripe(hash).generation.note(), epoch, clearings, vouched: false }
     }
 
-    /// A ticket as of the time when this cache was built: `None` if anything was written, deleted, told or cleared since, of a
-    /// key that shares its stripe or of a namespace that does.
+    fn clearings(&self, slot: NamespaceSlot) -> u64 {
+        self.clearings[slot.0].load(Ordering::Acquire)
+    }
+
+    /// A ticket as of the time when this cache was built: `None` if this key was written, deleted or told since, its namespace
+    /// or one that shares its stripe was cleared, or so much happened that nobody knows.
     pub(crate) fn untouched(&self, slot: NamespaceSlot, hash: KeyHash) -> Option<Ticket> {
         let ticket = self.ticket(slot, hash);
-        (ticket.generation.is_first() && ticket.epoch == Epoch(0)).then_some(ticket)
+        let untouched = self.stripe(hash).generation.still(hash.as_u64(), Noted::FIRST);
+        (untouched && ticket.epoch == Epoch(0)).then_some(ticket)
     }
 
     /// Whether nothing was written, deleted or cleared since.
     pub(crate) fn still(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
-        let now = self.ticket(slot, hash);
-        (now.generation, now.epoch) == (ticket.generation, ticket.epoch)
+        self.stripe(hash).generation.still(hash.as_u64(), ticket.generation) && self.epoch(slot) == ticket.epoch
     }
 
     /// Whether nothing was written, deleted or cleared since but by others, key by key.
     pub(crate) fn still_here(&self, slot: NamespaceSlot, hash: KeyHash, ticket: Ticket) -> bool {
-        let now = self.ticket(slot, hash);
-        now.generation.is_undisturbed_here(ticket.generation) && now.clearings == ticket.clearings
+        self.stripe(hash).generation.still_here(hash.as_u64(), ticket.generation)
+            && self.clearings(slot) == ticket.clearings
     }
 
     /// Runs `keep` if nothing was written or deleted since, and lets nothing come in between. What it returns is dropped
     /// by the caller, outside the lock.
     pub(crate) fn keep_if_still<T>(&self, hash: KeyHash, ticket: Ticket, keep: impl FnOnce() -> T) -> Option<T> {
-        self.stripe(hash).generation.keep_if_still(ticket.generation, keep)
+        self.stripe(hash).generation.keep_if_still(hash.as_u64(), ticket.generation, keep)
     }
 
     /// Makes everything that is on its way for this key too late.
     pub(crate) fn advance(&self, hash: KeyHash) {
-        self.stripe(hash).generation.advance();
+        self.stripe(hash).generation.advance(hash.as_u64());
     }
 
     /// The same for a change by others.
     pub(crate) fn tell(&self, hash: KeyHash) {
-        self.stripe(hash).generation.tell();
+        self.stripe(hash).generation.tell(hash.as_u64());
     }
 
     /// A write of this key was given up and may land yet. Said before the generation moves on, so that whoever notes the new
@@ -184,19 +187,25 @@ impl Writes {
     /// Ends a write that has landed: makes too late what saw the store before it, and returns what to keep its value under,
     /// unless somebody wrote or told of a change meanwhile.
     pub(crate) fn settle(&self, hash: KeyHash, mine: Ticket) -> Option<Ticket> {
-        let generation = self.stripe(hash).generation.settle(mine.generation)?;
+        let generation = self.stripe(hash).generation.settle(hash.as_u64(), mine.generation)?;
         Some(Ticket { generation, ..mine })
     }
 
-    /// The same for a batch: keys that share a stripe are one write.
+    /// The same for a batch. Keys that share a stripe are settled together, so that none makes another too late.
     pub(crate) fn settle_many(&self, writes: impl Iterator<Item = (KeyHash, Ticket)>) -> Vec<Option<Ticket>> {
-        let mut stripes: HashMap<usize, Option<Ticket>> = HashMap::new();
-        writes
-            .map(|(hash, mine)| {
-                let settled = *stripes.entry(self.index(hash)).or_insert_with(|| self.settle(hash, mine));
-                settled.map(|settled| Ticket { generation: settled.generation, ..mine })
-            })
-            .collect()
+        let writes: Vec<_> = writes.collect();
+        let mut settled = vec![None; writes.len()];
+        let mut stripes: HashMap<usize, Vec<usize>> = HashMap::with_capacity(writes.len());
+        for (at, (hash, _)) in writes.iter().enumerate() {
+            stripes.entry(self.index(*hash)).or_default().push(at);
+        }
+        for (stripe, places) in stripes {
+            let mine: Vec<_> = places.iter().map(|at| (writes[*at].0.as_u64(), writes[*at].1.generation)).collect();
+            for (at, generation) in places.iter().zip(self.keys[stripe].generation.settle_many(&mine)) {
+                settled[*at] = generation.map(|generation| Ticket { generation, ..writes[*at].1 });
+            }
+        }
+        settled
     }
 
     /// Waits for this key's turn to write.

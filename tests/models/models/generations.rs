@@ -7,6 +7,10 @@ use shuttle::thread;
 
 use super::*;
 
+/// The key, and others of its stripe.
+const KEY: u64 = 2;
+const NEIGHBOUR: u64 = 4;
+
 /// Values are numbers that grow with each write, so that older is smaller.
 #[derive(Default)]
 struct Key {
@@ -48,19 +52,19 @@ impl Key {
         }
         let noted = self.generation.note();
         let value = self.in_store();
-        self.generation.keep_if_still(noted, || self.keep(Some(value)));
+        self.generation.keep_if_still(KEY, noted, || self.keep(Some(value)));
         value
     }
 
     /// A write of this process.
     fn write(&self) {
-        self.generation.advance();
+        self.generation.advance(KEY);
         let mine = self.generation.note();
         let value = {
             let _turn = self.turn.lock().expect("no property panics with it");
             let value = self.put();
-            let settled = self.generation.settle(mine);
-            let kept = settled.and_then(|settled| self.generation.keep_if_still(settled, || self.keep(Some(value))));
+            let settled = self.generation.settle(KEY, mine);
+            let kept = settled.and_then(|settled| self.generation.keep_if_still(KEY, settled, || self.keep(Some(value))));
             if kept.is_none() {
                 self.keep(None);
             }
@@ -72,16 +76,16 @@ impl Key {
     /// A write of another process, and the event that tells of it.
     fn change(&self) {
         self.put();
-        self.generation.tell();
+        self.generation.tell(KEY);
         self.keep(None);
     }
 
     /// A write of this process that does not come to the store and is in L1 alone, which its caller is told.
     fn write_in_vain(&self) {
-        self.generation.advance();
+        self.generation.advance(KEY);
         let mine = self.generation.note();
         let _turn = self.turn.lock().expect("no property panics with it");
-        self.generation.settle(mine);
+        self.generation.settle(KEY, mine);
         self.in_vain.store(true, Ordering::SeqCst);
     }
 
@@ -92,7 +96,7 @@ impl Key {
         let seen = self.in_store();
         thread::yield_now();
         let _turn = self.turn.lock().expect("no property panics with it");
-        if !self.generation.note().is_undisturbed_here(noted) {
+        if !self.generation.still_here(KEY, noted) {
             return;
         }
         let mut store = self.store.lock().expect("no property panics with it");
@@ -166,4 +170,25 @@ pub(super) fn an_epoch_that_was_renewed_stays_so() {
 pub(super) fn a_fenced_load_puts_nothing_over_what_never_came_to_the_store() {
     let key = Arc::new(Key::default());
     all(&key, &[Key::load, Key::write_in_vain, Key::change]);
+}
+
+/// Few enough of them to be known.
+pub(super) fn a_change_of_a_neighbour_is_none() {
+    let key = Arc::new(Key::default());
+    let neighbour = |key: &Key| {
+        key.generation.tell(NEIGHBOUR);
+        key.generation.advance(NEIGHBOUR);
+    };
+    all(&key, &[neighbour, read]);
+    assert_eq!(key.in_l1(), Some(0), "the read was not kept");
+    key.write();
+    assert_eq!(key.in_l1(), Some(1));
+}
+
+/// Also where so many come after its own that it is not among the last any more.
+pub(super) fn many_changes_of_neighbours_hide_none_of_its_own() {
+    let key = Arc::new(Key::default());
+    let neighbours = |key: &Key| (0..KNOWN).for_each(|_| key.generation.tell(NEIGHBOUR));
+    all(&key, &[Key::change, neighbours, read]);
+    assert!(key.in_l1().is_none_or(|value| value == key.in_store()), "what was told is still there");
 }
