@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use cachekit_plugin::{
@@ -19,20 +19,18 @@ use crate::config::CachekitIoConfig;
 use crate::error::{BACKEND, ServiceError};
 use crate::freshness;
 use crate::guarded_dns::{Lookup, system_lookup};
-use crate::headers::{DELETED, LOCK_ID, MAX_TTL_SECS, STALE_TTL, TTL};
+use crate::headers::{DELETED, MAX_TTL_SECS, STALE_TTL, TTL};
 use crate::locks::Leases;
 use crate::path::{MAX_KEY_BYTES, segment};
 use crate::retry::{Again, Pause};
 
-/// Longest hold that is asked for. `cachekit serve` takes no longer one, and what the service takes nobody says.
-const MAX_HOLD_MS: u64 = 3_600_000;
 /// Longest text that is shown of what the service says of itself.
 const MAX_VERSION_CHARS: usize = 64;
 
 /// The service, or whatever speaks its protocol, as a second tier.
 pub struct CachekitIoBackend {
-    client: Client,
-    leases: Leases,
+    pub(crate) client: Arc<Client>,
+    pub(crate) leases: Leases,
     max_value: u64,
     deadline_hint_ms: u32,
 }
@@ -56,7 +54,7 @@ impl CachekitIoBackend {
         }
         let hint_ms = config.exchange_time().as_millis();
         Ok(Self {
-            client,
+            client: Arc::new(client),
             leases: Leases::default(),
             max_value: config.max_value,
             deadline_hint_ms: u32::try_from(hint_ms).unwrap_or(u32::MAX),
@@ -99,28 +97,6 @@ impl CachekitIoBackend {
             }
         }
         self.client.ask(ask, cx).await.map(drop)
-    }
-
-    async fn lease(&self, key: Key<'_>, token: &[u8], hold_ms: u64, cx: &Cx<'_>) -> Result<bool, ServiceError> {
-        let hold_ms = hold_ms.clamp(1, MAX_HOLD_MS);
-        let asked = Instant::now();
-        let ask = Ask::new(Method::POST, format!("{}/lock", segment(key.as_bytes())?))
-            .json(format!("{{\"timeout_ms\": {hold_ms}}}"))
-            .want(Want::Json)
-            // An answer that was lost may have been a yes.
-            .again(Again::Never);
-        let answer = self.client.ask(ask, cx).await?;
-        // An answer that names no lease gives none, whatever it says: what cannot be given back is not held.
-        let Ok(document) = serde_json::from_slice::<Json>(&answer.body) else { return Ok(false) };
-        let Some(id) = document.get("lock_id").and_then(Json::as_str) else { return Ok(false) };
-        Ok(self.leases.keep(key.as_bytes(), token, id, asked, Duration::from_millis(hold_ms)))
-    }
-
-    async fn release(&self, key: Key<'_>, token: &[u8], cx: &Cx<'_>) -> Result<bool, ServiceError> {
-        let Some(id) = self.leases.take(key.as_bytes(), token) else { return Ok(false) };
-        let mut ask = Ask::new(Method::DELETE, format!("{}/lock", segment(key.as_bytes())?)).again(Again::Never);
-        ask.headers.insert(LOCK_ID, id);
-        Ok(found(self.client.ask(ask, cx).await)?.is_some())
     }
 }
 

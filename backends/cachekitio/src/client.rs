@@ -12,7 +12,7 @@ use bytes::Bytes;
 use cachekit_plugin::{Cx, Deadline, HostServices};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::body::{self, Want};
 use crate::config::CachekitIoConfig;
@@ -33,6 +33,8 @@ const MAX_HEADER_BYTES: u32 = 32 << 10;
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// As the family's Rust client keeps connections.
 const IDLE_TIME: Duration = Duration::from_secs(390);
+/// Exchanges that go on without their callers, at the same time and beside those of the pool. Each ends within `timeout`.
+const MAX_STRAYS: usize = 32;
 
 /// What is asked of the service.
 pub(crate) struct Ask {
@@ -79,6 +81,37 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// What is sent, as often as it takes.
+struct Request {
+    http: reqwest::Client,
+    url: reqwest::Url,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Request {
+    fn once(&self) -> reqwest::RequestBuilder {
+        let request = self.http.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
+        if self.body.is_empty() { request } else { request.body(self.body.clone()) }
+    }
+}
+
+/// An exchange whose turn has come and of which nothing was sent yet. It needs its caller no more.
+pub(crate) struct Begun {
+    request: reqwest::RequestBuilder,
+    want: Want,
+    time: Duration,
+    turn: OwnedSemaphorePermit,
+}
+
+impl Begun {
+    /// The exchange, and its place among those of the pool.
+    pub(crate) fn apart(self) -> (impl Future<Output = Result<Answer, ServiceError>> + Send, OwnedSemaphorePermit) {
+        (exchange(self.request, self.want, self.time), self.turn)
+    }
+}
+
 /// The client of one service.
 pub(crate) struct Client {
     /// `None` once closed.
@@ -87,7 +120,8 @@ pub(crate) struct Client {
     authorization: HeaderValue,
     session: Session,
     host: HostServices,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    strays: Semaphore,
     exchange_time: Duration,
     policy: Policy,
     pause: Pause,
@@ -144,7 +178,8 @@ impl Client {
             authorization: headers::authorization(api_key)?,
             session: Session::begin()?,
             host,
-            turns: Semaphore::new(config.connection_pool_size as usize),
+            turns: Arc::new(Semaphore::new(config.connection_pool_size as usize)),
+            strays: Semaphore::new(MAX_STRAYS),
             exchange_time: time,
             policy: config.policy(),
             pause,
@@ -164,6 +199,45 @@ impl Client {
 
     /// Asks, and asks again where the rules say so, until the deadline. Any status but success is an error.
     pub(crate) async fn ask(&self, ask: Ask, cx: &Cx<'_>) -> Result<Answer, ServiceError> {
+        let (want, again) = (ask.want, ask.again);
+        let request = self.request(ask, cx)?;
+        by(cx.deadline, async {
+            for next in 1.. {
+                let error = match self.in_turn(request.once(), want).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                };
+                let Some(pause) = self.policy.pause(next, again, &error) else { return Err(error) };
+                // What the service said is a better answer than a timeout after a pause that was too long.
+                if cx.deadline.remaining().is_some_and(|left| left <= pause) {
+                    return Err(error);
+                }
+                (self.pause)(pause).await;
+            }
+            Err(ServiceError::Late)
+        })
+        .await
+    }
+
+    /// Waits for the turn of one exchange, until the deadline, and leaves the rest to a task of the caller's.
+    pub(crate) async fn begin(&self, ask: Ask, cx: &Cx<'_>) -> Result<Begun, ServiceError> {
+        let want = ask.want;
+        let request = self.request(ask, cx)?.once();
+        let turn = async { Arc::clone(&self.turns).acquire_owned().await.map_err(|_| ServiceError::Closed) };
+        Ok(Begun { request, want, time: self.exchange_time, turn: by(cx.deadline, turn).await? })
+    }
+
+    /// A place for an exchange whose caller has gone, if there is one.
+    pub(crate) fn stray(&self) -> Option<SemaphorePermit<'_>> {
+        self.strays.try_acquire().ok()
+    }
+
+    /// As long as one exchange may take, for work without a caller.
+    pub(crate) fn one_exchange(&self) -> Cx<'static> {
+        Cx::within(self.exchange_time)
+    }
+
+    fn request(&self, ask: Ask, cx: &Cx<'_>) -> Result<Request, ServiceError> {
         let http = self.usable()?;
         let url = self.endpoint.url(&ask.place).ok_or_else(|| {
             // `path` lets nothing through that gets here.
@@ -176,24 +250,7 @@ impl Client {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         self.session.tell(self.host.activity(), &mut headers);
-        by(cx.deadline, async {
-            for next in 1.. {
-                let request = http.request(ask.method.clone(), url.clone()).headers(headers.clone());
-                let request = if ask.body.is_empty() { request } else { request.body(ask.body.clone()) };
-                let error = match self.exchange(request, ask.want).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => error,
-                };
-                let Some(pause) = self.policy.pause(next, ask.again, &error) else { return Err(error) };
-                // What the service said is a better answer than a timeout after a pause that was too long.
-                if cx.deadline.remaining().is_some_and(|left| left <= pause) {
-                    return Err(error);
-                }
-                (self.pause)(pause).await;
-            }
-            Err(ServiceError::Late)
-        })
-        .await
+        Ok(Request { http, url, method: ask.method, headers, body: ask.body })
     }
 
     fn usable(&self) -> Result<reqwest::Client, ServiceError> {
@@ -207,25 +264,32 @@ impl Client {
         self.http.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(ServiceError::Closed)
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder, want: Want) -> Result<Answer, ServiceError> {
+    async fn in_turn(&self, request: reqwest::RequestBuilder, want: Want) -> Result<Answer, ServiceError> {
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await.map_err(|_| ServiceError::Closed)?;
-        let exchange = async {
-            let response = request.send().await.map_err(ServiceError::exchange)?;
-            let (status, version) = (response.status(), response.version());
-            let headers = response.headers().clone();
-            if !status.is_success() {
-                body::drain(response).await;
-                return Err(ServiceError::Status(retry::refusal(status, &headers)));
-            }
-            Ok(Answer { headers, version, body: body::read(response, want).await? })
-        };
-        tokio::time::timeout(self.exchange_time, exchange).await.unwrap_or(Err(ServiceError::Late))
+        exchange(request, want, self.exchange_time).await
     }
 }
 
+async fn exchange(request: reqwest::RequestBuilder, want: Want, time: Duration) -> Result<Answer, ServiceError> {
+    let exchange = async {
+        let response = request.send().await.map_err(ServiceError::exchange)?;
+        let (status, version) = (response.status(), response.version());
+        let headers = response.headers().clone();
+        if !status.is_success() {
+            body::drain(response).await;
+            return Err(ServiceError::Status(retry::refusal(status, &headers)));
+        }
+        Ok(Answer { headers, version, body: body::read(response, want).await? })
+    };
+    tokio::time::timeout(time, exchange).await.unwrap_or(Err(ServiceError::Late))
+}
+
 /// Runs `work` until `deadline`.
-async fn by<T>(deadline: Deadline, work: impl Future<Output = Result<T, ServiceError>>) -> Result<T, ServiceError> {
+pub(crate) async fn by<T>(
+    deadline: Deadline,
+    work: impl Future<Output = Result<T, ServiceError>>,
+) -> Result<T, ServiceError> {
     match deadline.remaining() {
         None => work.await,
         Some(Duration::ZERO) => Err(ServiceError::Late),

@@ -7,7 +7,7 @@
 //!
 //! Read in this order: `config` (options), `endpoint` and `address` (which URLs are taken), `guarded_dns` (which addresses
 //! are connected to), `tls` (who is believed), `alphabet`, `path`, `headers` and `session` (what is sent), `body` and `freshness` (what is
-//! read), `retry` (what is sent again), `client` (one exchange), `backend` (the traits of the contract), `locks` and `error`.
+//! read), `retry` (what is sent again), `client` (one exchange), `backend` (the traits of the contract), `lease`, `locks` and `error`.
 //!
 //! ```
 //! use cachekit_backend_cachekitio::{CachekitIoBackend, CachekitIoConfig};
@@ -28,6 +28,7 @@ mod error;
 mod freshness;
 mod guarded_dns;
 mod headers;
+mod lease;
 mod locks;
 mod path;
 mod retry;

@@ -1,6 +1,7 @@
 //! This client against a real server of the protocol, `cachekit serve`, over real TLS.
 
 mod faults;
+mod leases;
 mod served;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use cachekit_plugin::{
     Backend, BackendError, Bytes, Cx, Dated, Expiry, Freshness, Fut, Health, HostServices, Key, Limits, Locks,
     LogLevel, Open, Ttl,
 };
-use cachekit_serve::{KeyRule, Server};
+use cachekit_serve::{Bounds, KeyRule, Server};
 use cachekit_test_servers::certificates::Authority;
 use serde_json::{Value as Json, json};
 use tokio::runtime::{Handle, Runtime};
@@ -47,11 +47,16 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(rule: KeyRule) -> Self {
+        Self::start_over(Arc::new(Memory::default()), Bounds::default(), rule)
+    }
+
+    /// Over a store of the test's.
+    pub(crate) fn start_over(store: Arc<dyn Backend>, bounds: Bounds, rule: KeyRule) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let authority = Authority::new();
         let identity = authority.server(&["127.0.0.1"]);
         let read = |path| std::fs::read(path).unwrap();
-        let mut builder = Server::builder(Arc::new(Memory::default()));
+        let mut builder = Server::builder(store).bounds(bounds);
         for tenant in 0..TENANTS {
             builder = builder.api_key(format!("tenant-{tenant}"), api_key(tenant));
         }
@@ -80,6 +85,13 @@ impl Served {
     /// Opens the shared store behind another port.
     pub(crate) fn open_at(&self, port: u16) -> Opened {
         self.open_json(self.options_at(port, 0).to_string().as_bytes())
+    }
+
+    /// Opens the shared store with this much time for one exchange, seconds.
+    pub(crate) fn open_patient(&self, timeout: f64) -> Opened {
+        let mut options = self.options(0);
+        options["timeout"] = json!(timeout);
+        self.open_json(options.to_string().as_bytes())
     }
 
     fn open_json(&self, json: &[u8]) -> Opened {
