@@ -62,6 +62,55 @@ fn escapes(fault: Fault) -> Vec<String> {
     fault.caught_by().iter().filter_map(judge).collect()
 }
 
+/// A backend that ends lives early, on a machine that at its second look is away for longer than the life lasts.
+struct AwayForALife {
+    early: Faulty,
+    looks: AtomicUsize,
+}
+
+impl Backend for AwayForALife {
+    fn limits(&self) -> Limits {
+        self.early.limits()
+    }
+
+    fn get<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
+        if self.looks.fetch_add(1, Ordering::Relaxed) == 1 {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.early.get(key, cx)
+    }
+
+    fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.early.set(key, value, ttl, cx)
+    }
+
+    fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.early.delete(key, cx)
+    }
+
+    fn exists<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.early.exists(key, cx)
+    }
+
+    fn health<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, Health> {
+        self.early.health(cx)
+    }
+
+    fn close<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, ()> {
+        self.early.close(cx)
+    }
+}
+
+#[test]
+fn a_life_that_ended_while_nobody_looked_is_watched_again() {
+    let harness: Arc<dyn Harness> = Arc::new(|| -> Opened {
+        Ok(Arc::new(AwayForALife { early: Faulty::new(Fault::EndsLivesEarly), looks: AtomicUsize::new(0) }))
+    });
+    let case = find("an_entry_lives_until_its_life_ends_and_no_longer").expect("it is a case");
+    let result = run_case(&harness, case, Patience::default());
+    assert!(!result.ok && result.reason.contains("before its life of"), "{result:?}");
+}
+
 /// A right backend of another kind: it blocks, so every operation waits for a thread of a pool, and it has no powers.
 struct Pooled {
     memory: Memory,

@@ -181,19 +181,21 @@ fn an_absent_key_has_no_time_left(s: &Subject) -> Result<(), Failure> {
     Ok(())
 }
 
-fn touch_lengthens_a_life(s: &Subject) -> Result<(), Failure> {
-    let key = s.key("k");
-    // A short life that a busy machine does not miss before it is renewed.
+/// Writes an entry with a short life and renews it. A machine that is too busy to renew it in time gets a longer one.
+fn renew(s: &Subject, key: &[u8], renewed: Ttl) -> Result<(), Failure> {
     let life_ms = life::short_ms(s.limits())?;
-    let mut renewed = false;
     for factor in [1, 4, 16, 64] {
-        s.backend().set_for(&key, echo(&key), life::ms(life_ms * factor))?;
-        renewed = s.backend().touch(&key, DEFAULT_LIFE)?;
-        if renewed {
-            break;
+        s.backend().set_for(key, echo(key), life::ms(life_ms * factor))?;
+        if s.backend().touch(key, renewed)? {
+            return Ok(());
         }
     }
-    ensure!(renewed, "touch is false for an entry that was just written");
+    Err(Failure::Refuted("touch is false for an entry that was just written".into()))
+}
+
+fn touch_lengthens_a_life(s: &Subject) -> Result<(), Failure> {
+    let key = s.key("k");
+    renew(s, &key, DEFAULT_LIFE)?;
     life::outlast(s)?;
     s.backend().expect(&key, Some(&echo(&key)), "past the end of a life that was renewed")
 }
@@ -210,8 +212,7 @@ fn touch_shortens_a_life(s: &Subject) -> Result<(), Failure> {
 
 fn touch_can_take_the_end_away(s: &Subject) -> Result<(), Failure> {
     let key = s.key("k");
-    s.backend().set_for(&key, echo(&key), life::ms(life::short_ms(s.limits())? * 16))?;
-    ensure!(s.backend().touch(&key, Ttl::Never)?, "touch is false for an entry that was just written");
+    renew(s, &key, Ttl::Never)?;
     let left = s.backend().ttl(&key)?;
     let enough = match left {
         Some(Ttl::Never) => true,
