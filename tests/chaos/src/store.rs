@@ -27,6 +27,11 @@ impl Failed {
     pub fn is_late(&self) -> bool {
         self.kind == Kind::Timeout.as_str()
     }
+
+    /// Whether the store was not heard: what a later attempt may find well.
+    pub fn is_an_outage(&self) -> bool {
+        self.is_late() || self.kind == Kind::Transient.as_str()
+    }
 }
 
 /// A result of an operation.

@@ -63,10 +63,13 @@ pub fn run(arguments: &[String]) -> ExitCode {
     };
     let hold = Duration::from_millis(hold_ms.parse().unwrap_or(1000));
     let locks = FillLocks::default().with_hold(hold).with_patience(Duration::from_secs(600));
-    let backend = open::<RedisBackend>(&json!({ "url": url }));
+    // The deadline alone ends an operation: a server or a process that waits for a processor is no outage, and after such a
+    // pause all that waited would fail at once.
+    let backend = open::<RedisBackend>(&json!({ "url": url, "socket_timeout": 60.0 }));
     let builder = Cache::builder()
         .backend(backend)
         .without_breaker()
+        .without_bulkhead()
         .deadline(Duration::from_micros(deadline_us.parse().unwrap_or(60_000_000)))
         .default_ttl(Duration::from_secs(600))
         .fill_locks(locks.with_fence(fence == "fenced"))

@@ -97,7 +97,6 @@ fn without_fences_what_two_processes_overwrote_comes_back() {
     for (fence, comes_back) in [("fenced", false), ("open", true)] {
         let report = processes::tell("two-processes", &run, Cast { fence, script: Cast::DELETED, ..Cast::TWO });
         println!("{} of {} values", report.count("resurrected"), report.count("values_checked"));
-        // In each episode, but for those in which a guard has refused the load its place at the store.
         assert_eq!(report.count("resurrected") > 0, comes_back, "the story does not see what it is about: {report}");
     }
 }

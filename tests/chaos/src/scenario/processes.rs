@@ -32,8 +32,7 @@ const AT_ONCE: usize = 128;
 /// Short, so that a loader that is answered late has lost its lock.
 const HOLD_MS: &str = "10";
 
-/// Of how many operations one may fail. The guards refuse a call that has waited for a place at the store for 0.1 s, which on a
-/// busy machine a few have; a story in which many fail judges nothing.
+/// Of how many operations one may fail: a story in which many fail judges nothing.
 const MAX_FAILED: u64 = 100;
 
 /// How the processes are set up.

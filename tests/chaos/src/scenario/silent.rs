@@ -20,6 +20,14 @@ const KEY: &str = "followed";
 const WINDOW: Duration = Duration::from_secs(2);
 /// For a reader or a timer that waits for a processor.
 const MARGIN: Duration = Duration::from_millis(300);
+/// A reader that follows is told in a few milliseconds. One that only lets its entries end is up to 500 ms behind.
+const FOLLOWED: Duration = Duration::from_millis(200);
+/// After the fault: as old as its entries become by themselves, or followed again.
+const RECOVERED: Duration = Duration::from_millis(700);
+/// How long one look takes that finds the reader well, and how many there may be: a machine that is busy makes one event in
+/// some thousands late, a reader that does not follow is late in every look.
+const LOOK: Duration = Duration::from_millis(1_500);
+const LOOKS: u32 = 10;
 
 /// One reader behind a proxy, one writer beside it.
 pub fn watch(run: &Run<'_>) -> Report {
@@ -38,14 +46,17 @@ fn one(server: &Redis, fault: Fault, report: &mut Report) {
     let name = format!("{fault:?}").to_lowercase();
     let proxy = Proxy::start(server.addr());
     let short = Duration::from_millis(250);
-    // With the limits that a user has: shorter ones would find the dead connection sooner.
-    let redis = |url: &str| super::open::<RedisBackend>(&serde_json::json!({ "url": url }));
     // A breaker that opened would be what the reader waits for afterwards.
-    let cache = |url: &str| Cache::builder().backend(redis(url)).deadline(short).without_breaker();
-    let writer = cache(&server.url()).without_l1().strict(true).build().expect("the settings are valid");
-    // Entries that nobody vouches for end soon, so that what is served for longer was served as coherent.
-    let reader = cache(&format!("redis://{}", proxy.addr())).l1_ttl_cap(Duration::from_millis(500));
-    let reader = reader.build().expect("the settings are valid");
+    let cache = |options| Cache::builder().backend(super::open::<RedisBackend>(&options)).without_breaker();
+    // Nothing is wrong on the way of the writer, whose writes must not fail: to it a server that waits for a processor is no
+    // outage.
+    let writer = cache(serde_json::json!({ "url": server.url(), "socket_timeout": 60.0 }));
+    let writer = writer.deadline(Duration::from_secs(60)).without_l1().strict(true);
+    let writer = writer.build().expect("the settings are valid");
+    // The reader has the limits that a user has: shorter ones would find the dead connection sooner. Entries that nobody
+    // vouches for end soon, so that what is served for longer was served as coherent.
+    let reader = cache(serde_json::json!({ "url": format!("redis://{}", proxy.addr()) })).deadline(short);
+    let reader = reader.l1_ttl_cap(Duration::from_millis(500)).build().expect("the settings are valid");
 
     // When each version had been replaced, for whoever reads it later.
     let replaced = Arc::new(Mutex::new(vec![Instant::now()]));
@@ -82,12 +93,24 @@ fn one(server: &Redis, fault: Fault, report: &mut Report) {
         }
         (oldest, served, misses)
     };
+    // Looks until the reader is found no more than so far behind. What a watch promises holds in every look.
+    let well = |within: Duration, when: &str, report: &mut Report| {
+        let (mut last, mut served) = (Duration::ZERO, 0);
+        for _ in 0..LOOKS {
+            (last, served, _) = oldest(LOOK);
+            report.holds(last <= WINDOW + MARGIN, || format!("{name}: a value {last:?} old was served {when}"));
+            if served > 100 && last <= within {
+                break;
+            }
+        }
+        report.holds(served > 100, || format!("{name}: the reader was served {served} times {when}"));
+        report.holds(last <= within, || format!("{name}: {last:?} behind {when}"));
+        last
+    };
     // Until the watch is confirmed and followed.
     oldest(Duration::from_millis(700));
-    let (followed, served, _) = oldest(Duration::from_millis(1_500));
+    let followed = well(FOLLOWED, "while followed", report);
     report.time(&format!("{name}_oldest_while_followed"), followed);
-    report.holds(served > 100, || format!("{name}: the reader was served {served} times"));
-    report.holds(followed <= Duration::from_millis(200), || format!("{name}: {followed:?} behind while followed"));
     proxy.set(fault);
     let (silent, served, misses) = oldest(Duration::from_secs(4));
     report.time(&format!("{name}_oldest_while_silent"), silent);
@@ -97,11 +120,8 @@ fn one(server: &Redis, fault: Fault, report: &mut Report) {
     report.holds(misses > 0, || format!("{name}: served for 4 s without its store"));
     proxy.set(Fault::None);
     oldest(Duration::from_secs(3));
-    let (after, served, _) = oldest(Duration::from_secs(1));
+    let after = well(RECOVERED, "after the fault", report);
     report.time(&format!("{name}_oldest_after"), after);
-    report.holds(served > 100 && after <= Duration::from_millis(700), || {
-        format!("{name}: {after:?} behind after the fault, served {served} times")
-    });
     stop.store(true, Ordering::Relaxed);
     let failed = writing.join().unwrap_or(u64::MAX);
     report.holds(failed == 0, || format!("{name}: {failed} writes failed"));
