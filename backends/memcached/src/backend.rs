@@ -50,7 +50,7 @@ impl Open for MemcachedBackend {
         let max_key = (keys::LONGEST - config.key_prefix.len()) as u32;
         let limits = Limits::new(max_key, config.largest_value())
             .with_key_bytes(KeyBytes::Printable)
-            .with_ttl_step_ms(1000)
+            .with_ttl_step_ms(life::STEP_MS)
             .with_ttl_max_ms(life::LONGEST_SECS * 1000)
             .with_deadline_hint_ms(config.patience().as_millis() as u32);
         Ok(Self { client: Client::new(&config, addresses), limits })
