@@ -11,16 +11,19 @@ mod pump;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::process::{READY_WITHIN, until};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,6 +73,8 @@ struct Faults {
     requests: Fault,
     replies: Fault,
     setting: u64,
+    /// Connections with lower numbers are reset, whenever they look. What is set and taken back may be seen by nobody.
+    reset_below: u64,
 }
 
 impl Faults {
@@ -91,6 +96,38 @@ struct Counters {
     connections: AtomicU64,
     requests: AtomicU64,
     replies: AtomicU64,
+    /// The numbers of those that can still be reset.
+    open: Mutex<BTreeSet<u64>>,
+}
+
+impl Counters {
+    fn open(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that can be reset, as long as this lives.
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    counters: Arc<Counters>,
+}
+
+impl Open {
+    fn next(counters: &Arc<Counters>) -> Self {
+        // Counted and open at once, for those who look at both.
+        let mut open = counters.open();
+        let number = counters.connections.fetch_add(1, Ordering::Relaxed);
+        open.insert(number);
+        drop(open);
+        Self { number, counters: Arc::clone(counters) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.counters.open().remove(&self.number);
+    }
 }
 
 /// A running proxy, ended with its connections when it is dropped.
@@ -152,12 +189,21 @@ impl Proxy {
         });
     }
 
-    /// Resets the connections that are open now; new ones are well.
+    /// Resets the connections that are open now, and returns when they are; new ones are well. One that is half open is closed
+    /// at the server already and stays as it is.
+    ///
+    /// # Panics
+    /// If they are not reset within [`READY_WITHIN`].
     pub fn reset_once(&self) {
-        self.set(Fault::Reset);
-        // The connections' tasks look at what is set when they run; a moment is enough for all of them to run.
-        std::thread::sleep(Duration::from_millis(2));
-        self.set(Fault::None);
+        let open = self.counters.open();
+        let next = self.connections();
+        drop(open);
+        self.change(|faults| {
+            *faults = Faults { setting: faults.setting, reset_below: next, ..Faults::default() };
+        });
+        until("the open connections are reset", READY_WITHIN, || {
+            self.counters.open().first().is_none_or(|oldest| *oldest >= next)
+        });
     }
 
     /// How many connections were accepted.
@@ -212,8 +258,7 @@ async fn accept(
         tokio::select! {
             changed = faults.changed() => if changed.is_err() { return },
             Some(client) = accepted(listener.as_ref()) => {
-                counters.connections.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(pump::connection(client, upstream, faults.clone(), Arc::clone(&counters)));
+                connections.spawn(pump::connection(client, upstream, faults.clone(), Open::next(&counters)));
             }
             Some(_) = connections.join_next() => {}
         }

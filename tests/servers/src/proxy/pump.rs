@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,16 +10,16 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{Counters, Direction, Fault, Faults};
+use super::{Counters, Direction, Fault, Faults, Open};
 
 pub(super) async fn connection(
     mut client: TcpStream,
     upstream: SocketAddr,
     mut faults: watch::Receiver<Faults>,
-    counters: Arc<Counters>,
+    open: Open,
 ) {
     if faults.borrow_and_update().either(Fault::Reset) {
-        return reset(&client);
+        return reset(client);
     }
     // A server that is not there: the client sees its connection closed.
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
@@ -30,7 +29,8 @@ pub(super) async fn connection(
     let end = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let pump = |direction| Pump { direction, faults: faults.clone(), counters: &counters, lost: &lost, passed: 0 };
+        let pump =
+            |direction| Pump { direction, faults: faults.clone(), counters: &open.counters, lost: &lost, passed: 0 };
         let (mut requests, mut replies) = (pump(Direction::Requests), pump(Direction::Replies));
         let streams = async {
             tokio::try_join!(requests.run(from_client, to_server), replies.run(from_server, to_client)).map(drop)
@@ -38,16 +38,18 @@ pub(super) async fn connection(
         tokio::select! {
             // An end of either kind closes both sides.
             _ = streams => Fault::None,
-            fault = torn(faults) => fault,
+            fault = torn(faults, open.number) => fault,
         }
     };
     match end {
         Fault::Reset => {
-            reset(&client);
-            reset(&server);
+            reset(client);
+            reset(server);
+            // Now that it is.
+            drop(open);
         }
         Fault::HalfOpen => {
-            drop(server);
+            drop((server, open));
             let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
         }
         _ => {}
@@ -55,9 +57,12 @@ pub(super) async fn connection(
 }
 
 /// A fault that concerns the connection as a whole.
-async fn torn(mut faults: watch::Receiver<Faults>) -> Fault {
+async fn torn(mut faults: watch::Receiver<Faults>, number: u64) -> Fault {
     loop {
         let now = *faults.borrow_and_update();
+        if number < now.reset_below {
+            return Fault::Reset;
+        }
         for fault in [Fault::Reset, Fault::HalfOpen] {
             if now.either(fault) {
                 return fault;
@@ -69,8 +74,8 @@ async fn torn(mut faults: watch::Receiver<Faults>) -> Fault {
     }
 }
 
-/// Closing answers with a reset instead of a farewell.
-fn reset(stream: &TcpStream) {
+/// Closes with a reset instead of a farewell.
+fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Direction, Fault, Proxy};
 use crate::process::until;
 
+/// Longer than an answer takes on the busiest machine; no test waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A server that answers every byte with itself.
 fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -29,7 +32,7 @@ fn echo() -> SocketAddr {
 
 fn client(proxy: &Proxy) -> TcpStream {
     let client = TcpStream::connect(proxy.addr()).unwrap();
-    client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     client
 }
 
@@ -41,7 +44,9 @@ fn ask(client: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
 
 fn silent(client: &mut TcpStream) {
     client.write_all(b"anybody?").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     let read = client.read(&mut [0; 8]).unwrap_err();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(matches!(read.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{read}");
 }
 
@@ -111,6 +116,20 @@ fn a_reset_resets_open_and_new_connections() {
     proxy.reset_once();
     assert!(ask(&mut again, b"after").is_err());
     assert!(ask(&mut client(&proxy), b"after").is_ok());
+}
+
+#[test]
+fn of_many_open_connections_none_escapes_a_reset() {
+    let proxy = Proxy::start(echo());
+    let mut clients: Vec<TcpStream> = (0..200).map(|_| client(&proxy)).collect();
+    for client in &mut clients {
+        assert!(ask(client, b"before").is_ok());
+    }
+    proxy.reset_once();
+    for client in &mut clients {
+        assert!(ask(client, b"after").is_err(), "a connection that was open is not reset");
+    }
+    assert_eq!(ask(&mut client(&proxy), b"after").unwrap(), b"after");
 }
 
 #[test]
