@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, READY_WITHIN, on_a_free_port, until};
+use crate::process::{Process, READY_WITHIN, on_a_free_port, until, where_it_was};
 
 /// Where a server listens.
 #[derive(Debug, Clone)]
@@ -101,11 +101,11 @@ impl Memcached {
 
     /// Ends it and starts it again at the same place, empty.
     pub fn restart(&self) {
-        let mut process = self.process();
-        process.kill();
-        *process = launch(&self.place, self.dir.path(), &self.arguments);
-        drop(process);
-        self.ready().unwrap_or_else(|said| panic!("memcached did not start again:\n{said}"));
+        self.kill();
+        where_it_was("memcached", || {
+            *self.process() = launch(&self.place, self.dir.path(), &self.arguments);
+            self.ready()
+        });
     }
 
     /// Memory of the process in kB.

@@ -6,11 +6,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a server may take until it answers: an idle machine needs a fraction of a second, a test run on a busy one
 /// more.
 pub const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Above the ports of well-known servers.
+const LOWEST_PORT: u16 = 13_000;
 
 /// A running server.
 #[derive(Debug)]
@@ -121,8 +126,43 @@ pub fn until(what: &str, within: Duration, mut ask: impl FnMut() -> bool) -> Dur
 /// A loopback port that was free a moment ago. Somebody else may take it before the server does; that is why servers are
 /// asked who they are.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are free ports");
-    listener.local_addr().expect("it is bound").port()
+    listener().local_addr().expect("it is bound").port()
+}
+
+/// Listens on a loopback port that can be left and taken again.
+///
+/// A port that the kernel chooses is one it gives to outgoing connections too: while a server is down, its port may become
+/// that of somebody's connection, even of a client that tries to reach the server and reaches itself. So this takes one from
+/// below those where there are any.
+pub(crate) fn listener() -> TcpListener {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    static BEGIN: OnceLock<u16> = OnceLock::new();
+    let several = lowest_outgoing_port().saturating_sub(LOWEST_PORT);
+    // Processes begin at different places, and one goes on where it was, so that it hands out none twice.
+    let begin = *BEGIN.get_or_init(|| RandomState::new().hash_one(std::process::id()) as u16);
+    let own = (several >= 1000).then(|| {
+        (0..1000).find_map(|_| {
+            let place = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % several;
+            TcpListener::bind((Ipv4Addr::LOCALHOST, LOWEST_PORT + place)).ok()
+        })
+    });
+    own.flatten().unwrap_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are free ports"))
+}
+
+/// From which on the kernel chooses; 0 where that is not known.
+fn lowest_outgoing_port() -> u16 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range.split_whitespace().next().and_then(|lowest| lowest.parse().ok()).unwrap_or(0)
+}
+
+/// Starts a server again where it was, and once more where somebody is at its place for a moment.
+pub(crate) fn where_it_was(what: &str, mut start: impl FnMut() -> Result<(), String>) {
+    let began = Instant::now();
+    while let Err(said) = start() {
+        let taken = said.to_lowercase().contains("address already in use");
+        assert!(taken && began.elapsed() < READY_WITHIN, "{what} did not start again:\n{said}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Starts a server on a port of its own, and again on another one where somebody was faster.
@@ -192,6 +232,17 @@ mod tests {
         // The parent of the process is this one, whose death the kernel reports.
         let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
         assert!(status.contains(&format!("PPid:\t{}\n", std::process::id())), "{status}");
+    }
+
+    #[test]
+    fn ports_are_none_of_those_of_outgoing_connections_and_none_comes_twice() {
+        let mut ports: Vec<u16> = (0..200).map(|_| free_port()).collect();
+        let most = ports.iter().max().unwrap();
+        let lowest = lowest_outgoing_port();
+        assert!(*most < lowest || lowest < LOWEST_PORT + 1000, "{most} of {lowest} and more");
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 200);
     }
 
     #[test]

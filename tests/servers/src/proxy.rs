@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -146,7 +146,7 @@ impl Proxy {
     /// If there is no port or the address is none.
     pub fn start(upstream: impl ToSocketAddrs) -> Self {
         let upstream = upstream.to_socket_addrs().ok().and_then(|mut found| found.next()).expect("an address");
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are free ports");
+        let listener = crate::process::listener();
         listener.set_nonblocking(true).expect("a socket can be made so");
         let addr = listener.local_addr().expect("it is bound");
         let (faults, receiver) = watch::channel(Faults::default());

@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-use crate::process::{Process, READY_WITHIN, on_a_free_port, until};
+use crate::process::{Process, READY_WITHIN, on_a_free_port, until, where_it_was};
 
 /// What a server is started with.
 #[derive(Debug, Clone, Default)]
@@ -132,11 +132,11 @@ impl Redis {
 
     /// Ends it and starts it again at the same port, empty.
     pub fn restart(&self) {
-        let mut process = self.process();
-        process.kill();
-        *process = launch(self.port, self.dir.path(), &self.options);
-        drop(process);
-        self.ready().unwrap_or_else(|said| panic!("redis-server did not start again:\n{said}"));
+        self.kill();
+        where_it_was("redis-server", || {
+            *self.process() = launch(self.port, self.dir.path(), &self.options);
+            self.ready()
+        });
     }
 
     /// Memory of the process in kB.

@@ -1,5 +1,6 @@
 //! Every kind of server starts, answers and does what tests need of it.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use cachekit_test_servers::certificates::Authority;
@@ -17,6 +18,23 @@ fn a_redis_answers_and_is_empty_after_a_restart_at_the_same_port() {
     assert_eq!(redis.port(), port);
     assert_ne!(redis.pid(), pid);
     assert!(redis.socket().exists());
+}
+
+#[test]
+fn a_restart_waits_for_a_port_that_somebody_has_taken_meanwhile() {
+    let (redis, memcached) = (Redis::start(), Memcached::start());
+    redis.kill();
+    memcached.kill();
+    let taken = [redis.port(), memcached.port()].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| redis.restart());
+        scope.spawn(|| memcached.restart());
+        // Enough for a first attempt.
+        std::thread::sleep(Duration::from_millis(500));
+        drop(taken);
+    });
+    assert_eq!(redis.command(&["PING"]), "PONG");
+    assert!(memcached.exchange("version\r\n", "\r\n").starts_with("VERSION"));
 }
 
 #[test]
