@@ -23,8 +23,18 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Primary and replica in step, and a sentinel that knows both.
+    /// Primary and replica in step, and a sentinel that knows both and puts the replica into the primary's place after a second
+    /// without an answer.
     pub fn start() -> Self {
+        Self::after(Duration::from_secs(1))
+    }
+
+    /// One that leaves the primary where it is, also where a busy machine lets it wait.
+    pub fn calm() -> Self {
+        Self::after(Duration::from_secs(600))
+    }
+
+    fn after(silence: Duration) -> Self {
         let primary = Redis::start();
         let replica = Options::new().with_primary(&primary).start();
         until("the replica is in step", READY_WITHIN, || {
@@ -39,7 +49,7 @@ impl Sentinel {
             format!("dir {}", dir.path().display()),
             format!("pidfile {}/pid", dir.path().display()),
             format!("sentinel monitor {NAME} 127.0.0.1 {} 1", primary.port()),
-            format!("sentinel down-after-milliseconds {NAME} 1000"),
+            format!("sentinel down-after-milliseconds {NAME} {}", silence.as_millis()),
             format!("sentinel failover-timeout {NAME} 3000"),
         ];
         fs::write(&config, lines.join("\n") + "\n").expect("the directory is ours");
