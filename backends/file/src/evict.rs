@@ -2,8 +2,8 @@
 //!
 //! The family's rule: beyond 90 % of either limit the entries that were written longest ago go, until both are at 70 %;
 //! the one just written stays. Reads leave no trace, so "longest ago" means written or renewed. Unlike Python, which
-//! counts and deletes any file without a leading dot, only names that can be entries are counted and deleted: a
-//! directory named by mistake loses nothing.
+//! counts and deletes any file without a leading dot, only names that can be entries are counted and deleted, and only
+//! names that can be temporaries or leases are swept (`sweep`, `locks`): a directory named by mistake loses nothing.
 //!
 //! One process evicts at a time, marked by a lock on `.evict`; the others go on writing. If that one is stopped in the
 //! middle, they do its work themselves once the directory is 95 % full: evicting twice at once is wasteful, not wrong.
@@ -19,7 +19,7 @@ use crate::client::{FileId, Handle, Locked, file_id, is_plain};
 use crate::entry::Name;
 use crate::error::FileError;
 use crate::store::Store;
-use crate::sweep::modified;
+use crate::sweep::{Temporary, modified};
 use crate::{listing, locks, stripe, sweep};
 
 const BEGIN_PERCENT: u64 = 90;
@@ -99,8 +99,8 @@ impl Store {
                     found.bytes += stat.st_size as u64;
                 }
             } else if let Ok(name) = std::str::from_utf8(bytes) {
-                if sweep::is_temporary(bytes) {
-                    sweep::temporary(handle, name, began);
+                if let Some(whose) = Temporary::parse(bytes) {
+                    sweep::temporary(handle, whose, name, began);
                 } else if locks::is_lease(bytes) {
                     locks::sweep(handle, name, began);
                 }

@@ -151,6 +151,34 @@ fn litter_of_killed_writers_goes_at_once_and_the_files_of_living_ones_stay() {
 }
 
 #[test]
+fn a_neighbours_files_stay_whatever_they_are_called() {
+    let bench = Bench::with(|config| config.with_max_entry_count(100));
+    let entry = Name::of(key("k"));
+    let neighbours = [
+        "thesis.tmp.docx".to_owned(),
+        "backup.tmp.1.2".to_owned(),
+        "backup.tmp.1.2.s3".to_owned(),
+        format!("{}.tmp.1.2.pdf", entry.as_str()),
+        format!(".lock.{}.txt", entry.as_str()),
+        ".lock.notes".to_owned(),
+        "\u{17c}.tmp.1.2".to_owned(),
+    ];
+    for name in &neighbours {
+        std::fs::write(bench.dir.join(name), "years of work").unwrap();
+        set_mtime(&bench.dir.join(name), Duration::from_secs(1));
+    }
+    // Looks at the directory, again after a while, and evicts.
+    for number in 0..250 {
+        bench.hands.advance(1_000);
+        bench.set(&format!("k{number}"), "value", Ttl::Never);
+    }
+    assert!(bench.names().len() < 120, "nothing was evicted");
+    for name in &neighbours {
+        assert_eq!(std::fs::read_to_string(bench.dir.join(name)).ok().as_deref(), Some("years of work"), "{name}");
+    }
+}
+
+#[test]
 fn leases_that_ended_long_ago_are_swept_and_held_ones_stay() {
     let bench = Bench::new();
     assert!(bench.lock("dead", "token", 1_000));
