@@ -14,6 +14,8 @@
 //!   any more (`chain/marks.rs`). A deletion that missed any tier is an error as well.
 //! * **Promotion against deletion.** A promotion notes the generation of its key before it reads, takes the turn of the key
 //!   before it writes, and writes nothing if the generation moved (`chain/stripes.rs`). Writers move it before and after.
+//! * **A front that hangs.** What is being written to it holds the turn. A writer waits for that with half of its deadline, then
+//!   it goes without, and no copy that it may have crossed with is believed (`chain/passing.rs`).
 //! * **Others.** Another process is not held back by any of this, so copies live for the cap of their front at most. What the
 //!   last tier tells of changes by others makes copies of these keys disbelieved.
 //!
@@ -23,6 +25,7 @@
 mod batch;
 mod front;
 mod marks;
+mod passing;
 mod powers;
 mod stripes;
 #[cfg(test)]
@@ -43,6 +46,7 @@ use serde::Serialize;
 
 use self::front::Front;
 use self::marks::Began;
+use self::passing::Way;
 use self::stripes::{Seen, Stripes};
 use super::Tier;
 use crate::background::{Background, DEFAULT_SPARE, Errand};
@@ -178,6 +182,8 @@ struct Inner {
     /// Numbers the marks of all fronts.
     serial: Arc<AtomicU64>,
     clock: Arc<dyn Clock>,
+    /// How long whoever has a deadline waits for a turn; then it goes without (`chain/passing.rs`).
+    patience: fn(Deadline) -> Deadline,
 }
 
 impl Chain {
@@ -187,7 +193,7 @@ impl Chain {
         let limits = *last.limits();
         let fronts = fronts.into_iter().map(|(spec, tier)| Front::new(&spec, tier, limits, &serial)).collect();
         Self {
-            inner: Arc::new(Inner { fronts, last, stripes: Arc::new(Stripes::new()), serial, clock }),
+            inner: Arc::new(Inner { fronts, last, stripes: Arc::new(Stripes::new()), serial, clock, patience: share }),
             background: Background::new(DEFAULT_SPARE, 0),
         }
     }
@@ -253,8 +259,8 @@ impl Chain {
         }
     }
 
-    /// A write of some keys: nothing else touches the fronts for them, and what is on its way is too late. What a reader would
-    /// note right after it, for each key, comes with the answer.
+    /// A write of some keys: nothing else touches the fronts for them, or nothing there is believed, and what is on its way is too
+    /// late. What a reader would note right after it comes with the answer, for each key, or for none.
     async fn change<T>(
         &self,
         keys: &[&[u8]],
@@ -264,9 +270,8 @@ impl Chain {
     ) -> (Result<T, BackendError>, Vec<Seen>) {
         let inner = &*self.inner;
         inner.stripes.advance(keys);
-        let turn = within(deadline, operation, async { Ok(inner.stripes.turns(keys).await) }).await;
-        let turn = match turn {
-            Ok(turn) => turn,
+        let way = match inner.way(keys, operation, deadline).await {
+            Ok(way) => way,
             Err(error) => return (Err(error), Vec::new()),
         };
         // Whoever goes away in the middle leaves a write that may land yet, and copies that it was to replace.
@@ -274,8 +279,12 @@ impl Chain {
         let answer = work.await;
         std::mem::forget(unsettled);
         inner.stripes.advance(keys);
-        let seen = keys.iter().map(|key| inner.stripes.seen(key)).collect();
-        drop(turn);
+        let seen = match &way {
+            Way::Turn(_) => keys.iter().map(|key| inner.stripes.seen(key)).collect(),
+            // Others may be writing already: what is known of this one's place among them is nothing.
+            Way::Passing { .. } => Vec::new(),
+        };
+        inner.arrived(way, keys);
         (answer, seen)
     }
 }
@@ -317,7 +326,7 @@ impl Inner {
         for front in self.fronts[..before].iter().filter(|front| front.promotes()) {
             front.promoted((key, &stored, life), began, &*self.clock).await;
         }
-        drop(turn);
+        self.leave(turn, &[key]);
     }
 
     /// How long a copy of `stored` may live; `None`: not at all, or nobody knows. The entry's own word, or that of its store.
@@ -340,7 +349,7 @@ impl Inner {
 /// How long a promotion asks for the life of an entry that does not say it.
 const LIFE_ASK: Duration = Duration::from_millis(250);
 
-/// The deadline of a front: half of what is left, so that one that hangs leaves time for the others.
+/// The deadline of a front, and of the wait for a turn: half of what is left, so that one that hangs leaves time for the others.
 fn share(deadline: Deadline) -> Deadline {
     deadline.remaining().map_or(deadline, |left| Deadline::after(left / 2))
 }
@@ -497,7 +506,7 @@ impl Chain {
                         front.promoted((&key, &value, ttl), began, &*inner.clock).await;
                     }
                 }
-                drop(turn);
+                inner.leave(turn, &[&key]);
             }
         };
         // Refused: the copies stay removed, and are promoted when they are read.

@@ -90,7 +90,7 @@ impl Distrust {
 
     /// The same, and a write of it may land yet.
     pub(super) fn doubt(&self, key: &[u8], clock: &dyn Clock) {
-        self.mark_for(key, clock.coarse_ms(), u64::try_from(DOUBT.as_millis()).unwrap_or(u64::MAX));
+        self.mark_for(key, clock.coarse_ms(), doubt_ms());
     }
 
     fn mark_for(&self, key: &[u8], now_ms: u64, doubt_ms: u64) {
@@ -118,8 +118,18 @@ impl Distrust {
 
     /// No copy that stands now is believed: until the last of them has ended.
     pub(super) fn mark_all(&self, clock: &dyn Clock) {
+        self.mark_all_for(clock.coarse_ms(), 0);
+    }
+
+    /// The same, and writes of any of them may land yet.
+    pub(super) fn doubt_all(&self, clock: &dyn Clock) {
+        self.mark_all_for(clock.coarse_ms(), doubt_ms());
+    }
+
+    fn mark_all_for(&self, now_ms: u64, doubt_ms: u64) {
         self.told.add();
-        self.all_until_ms.fetch_max(clock.coarse_ms().saturating_add(self.ttl_ms), Ordering::AcqRel);
+        let until_ms = now_ms.saturating_add(doubt_ms).saturating_add(self.ttl_ms);
+        self.all_until_ms.fetch_max(until_ms, Ordering::AcqRel);
     }
 
     /// The copy was removed or replaced.
@@ -166,6 +176,10 @@ impl Distrust {
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Mark>> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn doubt_ms() -> u64 {
+    u64::try_from(DOUBT.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

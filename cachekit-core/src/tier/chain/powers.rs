@@ -41,7 +41,7 @@ impl Chain {
     pub(crate) async fn clear_fronts(&self, prefix: &[u8], deadline: Deadline) -> Result<(), BackendError> {
         let inner = &*self.inner;
         inner.stripes.advance_all();
-        let alone = within(deadline, Operation::Clear, async { Ok(inner.stripes.alone().await) }).await?;
+        let alone = inner.alone(deadline).await?;
         let cleared = inner.clear_fronts(prefix, deadline).await;
         inner.stripes.advance_all();
         drop(alone);
@@ -94,7 +94,7 @@ impl Clear for Chain {
             let inner = &*self.inner;
             let clear = inner.last.backend().clear().ok_or_else(|| unsupported(Operation::Clear))?;
             inner.stripes.advance_all();
-            let alone = within(cx.deadline, Operation::Clear, async { Ok(inner.stripes.alone().await) }).await?;
+            let alone = inner.alone(cx.deadline).await?;
             let clearing = Clearing { fronts: &inner.fronts, inner };
             // Past the breaker's back, so that a refusal by alphabet or power comes as the store says it.
             let cleared = within(cx.deadline, Operation::Clear, clear.clear(prefix, cx)).await;

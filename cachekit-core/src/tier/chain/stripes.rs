@@ -30,6 +30,8 @@ pub(super) struct Stripes {
     generations: Box<[AtomicU64]>,
     /// Moved on by whatever changes all keys.
     all: AtomicU64,
+    /// How often somebody did not wait for a turn any longer (`passing.rs`).
+    passed: AtomicU64,
     order: PerProcess<Order>,
     /// For the test that shows what happens without.
     #[cfg(test)]
@@ -45,8 +47,17 @@ pub(super) struct Seen {
 
 /// The right to change copies of some keys.
 pub(super) struct Turn<'a> {
+    stripes: &'a Stripes,
+    passed: u64,
     _gate: RwLockReadGuard<'a, ()>,
     _turns: Vec<MutexGuard<'a, ()>>,
+}
+
+impl Turn<'_> {
+    /// Whether somebody changed copies without a turn since this one was taken.
+    pub(super) fn was_passed(&self) -> bool {
+        self.stripes.passed.load(Ordering::SeqCst) != self.passed
+    }
 }
 
 impl Stripes {
@@ -54,6 +65,7 @@ impl Stripes {
         Self {
             generations: std::iter::repeat_with(AtomicU64::default).take(STRIPES).collect(),
             all: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             order: PerProcess::new(Order::default().anew()),
             #[cfg(test)]
             blind: Default::default(),
@@ -85,6 +97,16 @@ impl Stripes {
         self.all.fetch_add(1, Ordering::SeqCst);
     }
 
+    #[cfg(test)]
+    pub(super) fn passes(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
+    }
+
+    /// Tells whoever has a turn that somebody does not wait for it.
+    pub(super) fn pass(&self) {
+        self.passed.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Waits for the turns of these keys, in the order of the stripes so that two batches cannot block each other.
     pub(super) async fn turns(&self, keys: &[&[u8]]) -> Turn<'_> {
         let order = self.order.get();
@@ -96,7 +118,7 @@ impl Stripes {
         for index in indexes {
             turns.push(order.turns[index].lock().await);
         }
-        Turn { _gate: gate, _turns: turns }
+        self.taken(gate, turns)
     }
 
     /// The turn of a key, if nobody has it.
@@ -104,7 +126,11 @@ impl Stripes {
         let order = self.order.get();
         let gate = order.gate.try_read().ok()?;
         let turn = order.turns[index(key)].try_lock().ok()?;
-        Some(Turn { _gate: gate, _turns: vec![turn] })
+        Some(self.taken(gate, vec![turn]))
+    }
+
+    fn taken<'a>(&'a self, gate: RwLockReadGuard<'a, ()>, turns: Vec<MutexGuard<'a, ()>>) -> Turn<'a> {
+        Turn { stripes: self, passed: self.passed.load(Ordering::SeqCst), _gate: gate, _turns: turns }
     }
 
     /// Waits until nobody changes anything, and lets nobody begin.

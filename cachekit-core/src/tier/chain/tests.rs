@@ -1,9 +1,10 @@
 //! The chain on reference stores, with their outages and the clock in the test's hands.
 
+mod hung;
 mod interleavings;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use cachekit_plugin::{
     Backend, BackendError, Batch, Cas, Clear, Cx, Enumerates, Expiry, Freshness, Fut, Health, Key, Kind, Limits, Locks,
     Operation, Scan, Ttl, Watch,
 };
+use tokio::sync::Notify;
 
 use super::{Chain, TierSpec, WritePolicy};
 use crate::cache::{Cache, SetOptions};
@@ -27,6 +29,10 @@ pub(super) struct Moody {
     pub(super) keeps: AtomicBool,
     pub(super) gets: AtomicU32,
     lists: Enumerates,
+    /// The operation whose next call waits until the test opens the door.
+    hangs: Mutex<Option<Operation>>,
+    arrived: Notify,
+    open: Notify,
 }
 
 impl Moody {
@@ -37,7 +43,21 @@ impl Moody {
             keeps: AtomicBool::new(false),
             gets: AtomicU32::new(0),
             lists,
+            hangs: Mutex::default(),
+            arrived: Notify::new(),
+            open: Notify::new(),
         })
+    }
+
+    fn hang(&self, operation: Operation) {
+        *self.hangs.lock().unwrap() = Some(operation);
+    }
+
+    async fn pass(&self, operation: Operation) {
+        if self.hangs.lock().unwrap().take_if(|hangs| *hangs == operation).is_some() {
+            self.arrived.notify_one();
+            self.open.notified().await;
+        }
     }
 
     fn check(&self, operation: Operation) -> Result<(), BackendError> {
@@ -80,12 +100,14 @@ impl Backend for Moody {
     fn set<'a>(&'a self, key: Key<'a>, value: Bytes, ttl: Ttl, cx: &'a Cx<'a>) -> Fut<'a, ()> {
         Box::pin(async move {
             self.check(Operation::Set)?;
+            self.pass(Operation::Set).await;
             self.inner.set(key, value, ttl, cx).await
         })
     }
     fn delete<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         Box::pin(async move {
             self.check(Operation::Delete)?;
+            self.pass(Operation::Delete).await;
             self.inner.delete(key, cx).await
         })
     }
