@@ -3,8 +3,9 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use cachekit_conformance::{Harness, Opened, run_all};
+use cachekit_conformance::{Harness, Opened, Patience, run_all_with};
 use cachekit_http::HttpBackend;
 use cachekit_plugin::Open;
 use serde_json::Value as Json;
@@ -57,7 +58,10 @@ impl Harness for Api {
 }
 
 fn all_pass(name: &str, options: fn(u16, &str) -> Json) {
-    let report = run_all(Arc::new(Api::start(options)), |_| true);
+    let harness: Arc<dyn Harness> = Arc::new(Api::start(options));
+    // A thousand deletions are a thousand exchanges with a Python process.
+    let patience = Patience { operation: Duration::from_secs(60), case: Some(Duration::from_secs(600)) };
+    let report = run_all_with(&harness, patience, |_| true);
     let not_asked: Vec<&str> =
         report.cases.iter().filter(|case| case.skipped_because.is_some()).map(|case| &*case.name).collect();
     println!("{name}: {} passed, {} failed; not asked: {not_asked:?}", report.passed, report.failed);
