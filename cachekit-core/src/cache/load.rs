@@ -12,6 +12,7 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<Option<T>, E>>,
     {
-        let (seen, load) = Box::pin(self.beyond(at, wanted, load, &OnceLock::new())).await?;
+        let (seen, load) = Box::pin(self.beyond(at, wanted, load, &Course::new())).await?;
         let answer = match (seen.verdict, load) {
             (Verdict::Stale, Some(load)) => Box::pin(self.refresh_here(at, wanted, seen, load)).await,
             _ => seen.answer,
@@ -229,16 +230,17 @@ impl Cache {
         }
         let at = self.at(key)?;
         let Some(soft) = self.soft_timeout(&wanted) else {
-            let (seen, load) = Box::pin(self.beyond(&at, &wanted, load, &OnceLock::new())).await?;
+            let (seen, load) = Box::pin(self.beyond(&at, &wanted, load, &Course::new())).await?;
             return Ok(self.served(at, wanted, seen, load));
         };
-        let kept = Arc::new(OnceLock::new());
-        let (cache, beyond, keeps) = (self.borrowed(), at.clone(), Arc::clone(&kept));
+        let course = Arc::new(Course::new());
+        let bound = self.longest_refresh(&wanted);
+        let (cache, beyond, notes) = (self.borrowed(), at.clone(), Arc::clone(&course));
         let flight = Box::pin(async move {
-            let (seen, load) = cache.beyond(&beyond, &wanted, load, &keeps).await?;
+            let (seen, load) = cache.beyond(&beyond, &wanted, load, &notes).await?;
             Ok(cache.served(beyond, wanted, seen, load))
         });
-        self.within_soft(&at, soft, &kept, flight).await
+        self.within_soft(&at, soft, bound, &course, flight).await
     }
 
     fn served<T, E, F, Fut>(&self, at: At, wanted: Wanted, seen: Seen<T>, load: Option<F>) -> Answer<T>
@@ -260,7 +262,7 @@ impl Cache {
         at: &At,
         wanted: &Wanted,
         load: F,
-        kept: &OnceLock<Arc<T>>,
+        course: &Course<T>,
     ) -> Result<(Seen<T>, Option<F>), LoadError<E>>
     where
         T: Value,
@@ -270,11 +272,11 @@ impl Cache {
     {
         let mut load = Some(load);
         // In boxes, here and below: a loader may load in turn, and each level of it would lie on one stack.
-        let loading = Box::pin(self.load(at, wanted, &mut load, kept));
+        let loading = Box::pin(self.load(at, wanted, &mut load, course));
         let mut seen = self.fly(at, at.wire.as_bytes(), loading).await?;
         if seen.answer.is_none() && !wanted.nothing {
             // Others asked whether there is something, and were told no. Here it is asked what it is.
-            seen = Box::pin(self.load(at, wanted, &mut load, kept)).await?;
+            seen = Box::pin(self.load(at, wanted, &mut load, course)).await?;
         }
         Ok((seen, load))
     }
@@ -310,7 +312,7 @@ impl Cache {
         at: &At,
         wanted: &Wanted,
         load: &mut Option<F>,
-        kept: &OnceLock<Arc<T>>,
+        course: &Course<T>,
     ) -> Result<Seen<T>, LoadError<E>>
     where
         T: Value,
@@ -319,6 +321,7 @@ impl Cache {
         Fut: Future<Output = Result<Option<T>, E>>,
     {
         let engine = &*self.engine;
+        course.asks.store(true, Ordering::Relaxed);
         let ticket = self.ticket(at);
         // A flight may have landed between this caller's first look and its own flight.
         if let Some(seen) = self.near_again(at, wanted) {
@@ -333,7 +336,7 @@ impl Cache {
         let instead = found.and_then(|seen| Some((seen.answer?, seen.until)));
         let instead = instead.or_else(|| Some((self.fallback(at)?, Moment::EVERYBODY)));
         if let Some((value, _)) = &instead {
-            let _ = kept.set(Arc::clone(value));
+            let _ = course.kept.set(Arc::clone(value));
         }
         // A refresh of this key may be under way, begun when there was something to refresh.
         if let Some(landed) = engine.flights.follow_refresh(at.hash, at.wire.as_bytes()).await
@@ -437,6 +440,20 @@ impl Cache {
 
     fn soft_timeout(&self, wanted: &Wanted) -> Option<Duration> {
         wanted.options.soft_timeout.unwrap_or(self.near.fresh.config.soft_timeout)
+    }
+}
+
+/// How far a call has come, for its caller, who may not wait for its end.
+pub(super) struct Course<T> {
+    /// What it found that is better than nothing.
+    pub(super) kept: OnceLock<Arc<T>>,
+    /// It asks the store and the loader itself, and does not only wait for somebody who does.
+    pub(super) asks: AtomicBool,
+}
+
+impl<T> Course<T> {
+    const fn new() -> Self {
+        Self { kept: OnceLock::new(), asks: AtomicBool::new(false) }
     }
 }
 

@@ -11,7 +11,8 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::fill::Begun;
-use super::load::lead;
+use super::load::{Course, lead};
 use super::seen::{Answer, Seen, Wanted};
 use super::{At, Cache, LoadOptions, Unsettled, Value};
 use crate::background::Errand;
@@ -32,8 +33,7 @@ use crate::guard::flight::Part;
 use crate::invalidate::Ticket;
 use crate::key::WireKey;
 
-/// How long a refresh in the background may take whose loader has no hard timeout: what hangs must not keep its place for
-/// good.
+/// How long work in the background may take whose loader has no hard timeout: what hangs must not keep its place for good.
 const LONGEST_REFRESH: Duration = Duration::from_secs(300);
 
 /// A call that can go on without its caller.
@@ -121,13 +121,21 @@ impl Cache {
             }
         };
         let work = lead(leader, self.load_and_keep::<T, E, _, _>(at, wanted, ticket, fill, load));
-        match self.hard_timeout(wanted) {
-            Some(_) => work.await.is_ok(),
-            None => {
-                let bounded = async { Ok(work.await.is_ok()) };
-                within(Deadline::after(LONGEST_REFRESH), Operation::Get, bounded).await.unwrap_or(false)
-            }
+        let bounded = async { Ok(work.await.is_ok()) };
+        within(self.longest_refresh(wanted), Operation::Get, bounded).await.unwrap_or(false)
+    }
+
+    /// Until when a load may go on in the background that goes on from now.
+    pub(super) fn longest_refresh(&self, wanted: &Wanted) -> Deadline {
+        if self.hard_timeout(wanted).is_some() {
+            // Everything else in a load has an end of its own.
+            return Deadline::NEVER;
         }
+        #[cfg(test)]
+        if let Some(longest) = tests::LONGEST_REFRESH.get() {
+            return Deadline::after(longest);
+        }
+        Deadline::after(LONGEST_REFRESH)
     }
 
     /// For a loader that must not outlive its call: of all who find a stale value one loads, and the others are served.
@@ -273,12 +281,13 @@ impl Cache {
     }
 
     /// Waits for a load as long as the soft timeout says, if there is something to serve instead. Then the load goes on in the
-    /// background, for whoever comes next.
+    /// background until `bound`, for whoever comes next.
     pub(super) async fn within_soft<T, E>(
         &self,
         at: &At,
         soft: Duration,
-        kept: &OnceLock<Arc<T>>,
+        bound: Deadline,
+        course: &Course<T>,
         mut flight: Flying<T, E>,
     ) -> Result<Answer<T>, LoadError<E>>
     where
@@ -289,15 +298,23 @@ impl Cache {
         if let Ok(answer) = within(Deadline::after(soft), Operation::Get, patient).await {
             return answer;
         }
-        let Some(value) = kept.get().cloned().or_else(|| self.fallback(at)) else { return flight.await };
+        let Some(value) = course.kept.get().cloned().or_else(|| self.fallback(at)) else { return flight.await };
+        if !course.asks.load(Ordering::Relaxed) {
+            // It waits for another's load, which goes on without it: a place in the background would be kept for nothing.
+            self.near.counters.soft_timeouts.add();
+            return Ok(Some(value));
+        }
         // Where it cannot go on without its caller, its caller waits: a load that is dropped each time never ends.
         let Ok(place) = self.near.background.place(Errand::Spare) else {
             self.near.counters.refreshes_refused.add();
             return flight.await;
         };
         self.near.counters.soft_timeouts.add();
-        self.near.background.begin(place, async move {
-            let _ = flight.await;
+        let near = Arc::clone(&self.near);
+        near.clone().background.begin(place, async move {
+            if within(bound, Operation::Get, async { Ok(flight.await) }).await.is_err() {
+                near.counters.load_failures.add();
+            }
         });
         Ok(Some(value))
     }
@@ -395,4 +412,15 @@ enum Again {
     Resealed,
     /// The same, of one that holds an epoch.
     Epoch,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    thread_local! {
+        /// In place of the engine's own, for tests that let it pass.
+        pub(in crate::cache) static LONGEST_REFRESH: Cell<Option<Duration>> = const { Cell::new(None) };
+    }
 }
