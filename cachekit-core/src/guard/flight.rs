@@ -562,6 +562,8 @@ mod tests {
                     })
                 })
                 .collect();
+            // Everybody has come: the map, the first, and all others hold it.
+            until(|| Arc::strong_count(&first.flight) == 2 + WAITERS).await;
             until(|| led.load(Ordering::SeqCst) > 0).await;
             assert_eq!(flights.len(), 1, "who comes now waits for these two");
             let lands_first = if first_lands_first {
@@ -597,7 +599,8 @@ mod tests {
                 let Part::Follower(landed) = those.join(hash(1), b"k").await else { panic!("somebody is at it") };
                 number(landed)
             });
-            tokio::task::yield_now().await;
+            // The map, two leaders and he hold it.
+            until(|| Arc::strong_count(&first.flight) == 4).await;
             if parts {
                 second.part();
             } else {
