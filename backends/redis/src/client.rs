@@ -108,8 +108,8 @@ pub(crate) enum Server<'a> {
 impl Server<'_> {
     pub(crate) async fn ask(&self, command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {
         match self {
-            Self::Node(node) => node.ask(command, access, cx).await,
-            Self::Shared(node) => node.ask(command, access, cx).await,
+            Self::Node(node) => node.ask(&[], command, access, cx).await,
+            Self::Shared(node) => node.ask(&[], command, access, cx).await,
             Self::Given(given) => given.ask(command, cx).await,
         }
     }
@@ -118,8 +118,20 @@ impl Server<'_> {
 impl Client {
     /// Asks the server of `key`.
     pub(crate) async fn ask(&self, key: &[u8], command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {
+        self.ask_of(&[key], command, access, cx).await
+    }
+
+    /// Asks the server of the first of `keys`, all of which the command concerns.
+    pub(crate) async fn ask_of(
+        &self,
+        keys: &[&[u8]],
+        command: &Cmd,
+        access: Access,
+        cx: &Cx<'_>,
+    ) -> Result<Value, Trouble> {
+        let key = keys.first().copied().unwrap_or_default();
         match self {
-            Self::Node(node) => node.ask(command, access, cx).await,
+            Self::Node(node) => node.ask(keys, command, access, cx).await,
             // Boxed: these are large, and their futures would make every request to one server as large.
             Self::Cluster(cluster) => Box::pin(cluster.ask(key, command, access, cx)).await,
             Self::Given(given) => Box::pin(given.ask(command, cx)).await,
@@ -141,12 +153,13 @@ impl Client {
         {
             return Ok(Box::pin(given.ask_by_slot(keyed, cx)).await);
         }
-        let mut pipeline = Pipeline::with_capacity(keyed.len());
-        for (_, command) in keyed {
+        let (mut keys, mut pipeline) = (Vec::with_capacity(keyed.len()), Pipeline::with_capacity(keyed.len()));
+        for (key, command) in keyed {
+            keys.push(key);
             pipeline.add_command(command);
         }
         let replies = match self {
-            Self::Node(node) => node.ask_all(&pipeline, access, cx).await?,
+            Self::Node(node) => node.ask_all(&keys, &pipeline, access, cx).await?,
             Self::Given(given) => given.ask_all(&pipeline, cx).await?,
             Self::Cluster(_) => return Err(Trouble::WrongReply),
         };

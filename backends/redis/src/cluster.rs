@@ -83,13 +83,13 @@ impl Cluster {
             let answer = if asking {
                 let mut both = Pipeline::with_capacity(2);
                 both.add_command(cmd("ASKING")).add_command(command.clone());
-                node.ask_all(&both, access, cx).await.and_then(|mut replies| match replies.pop() {
+                node.ask_all(&[key], &both, access, cx).await.and_then(|mut replies| match replies.pop() {
                     Some(Value::ServerError(error)) => Err(Trouble::Server(error)),
                     Some(reply) => Ok(reply),
                     None => Err(Trouble::WrongReply),
                 })
             } else {
-                node.ask(command, access, cx).await
+                node.ask(&[key], command, access, cx).await
             };
             let trouble = match answer {
                 Ok(reply) => return Ok(reply),
@@ -128,7 +128,8 @@ impl Cluster {
             for at in places {
                 pipeline.add_command(keyed[*at].1.clone());
             }
-            async move { node.ask_all(&pipeline, access, cx).await }
+            let keys: Vec<&[u8]> = places.iter().map(|at| keyed[*at].0).collect();
+            async move { node.ask_all(&keys, &pipeline, access, cx).await }
         });
         let answered = futures_util::future::join_all(pipelines).await;
         for ((_, places), answer) in groups.iter().zip(answered) {
@@ -295,7 +296,7 @@ impl Cluster {
             };
             let mut question = cmd("CLUSTER");
             question.arg("SLOTS");
-            let answer = node.ask(&question, Access::Read, &Cx::within(share(left))).await;
+            let answer = node.ask(&[], &question, Access::Read, &Cx::within(share(left))).await;
             match answer.and_then(|answer| self.read_table(answer, &address, &node)) {
                 Ok(table) => {
                     let table = Arc::new(table);

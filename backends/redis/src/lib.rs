@@ -8,7 +8,7 @@
 //! because its own pieces end in panics, endless queues or the process's default TLS provider.
 //!
 //! Read in this order: `config` and `url` (where the server is), `wire` (what a connection may carry), `line` (one
-//! connection and its callers), `link` (a connection that comes back), `node`, `cluster` and `sentinel` (which server),
+//! connection and its callers), `link` (a connection that comes back), `node` with `unsettled`, `cluster` and `sentinel` (which server),
 //! `client` (whichever of them), `command` and `reply` (the words), `backend` (the traits of the contract), and beside it
 //! `batch`, `leases`, `scan`, `script` and `watch`.
 //!
@@ -39,6 +39,7 @@ mod scan;
 mod script;
 mod sentinel;
 mod tls;
+mod unsettled;
 mod url;
 mod watch;
 mod wire;

@@ -188,6 +188,11 @@ impl Line {
         self.0.drive.over.load(Ordering::Acquire)
     }
 
+    /// Whether it is a parent process's.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.0.drive.is_elsewhere()
+    }
+
     /// Why it is over, where that is known.
     pub(crate) fn why(&self) -> Option<Trouble> {
         let violation = || self.0.traffic.violation().cloned().map(Trouble::Violated);

@@ -14,6 +14,7 @@ use crate::error::Trouble;
 use crate::line::Line;
 use crate::link::{Dial, Dialing, Link, Pushes};
 use crate::reactor;
+use crate::unsettled::{Unsettled, Writing};
 use crate::url::Address;
 
 /// How long writes under way hold up a watch that has no deadline.
@@ -34,6 +35,7 @@ pub(crate) struct Node {
     turn: AtomicUsize,
     watched: Arc<Watched>,
     beside: Beside,
+    unsettled: Arc<Unsettled>,
 }
 
 /// The connection that writes go through while somebody watches.
@@ -124,6 +126,7 @@ impl Node {
             turn: AtomicUsize::new(0),
             watched: Arc::default(),
             beside: Beside::default(),
+            unsettled: Arc::default(),
             dial,
         }
     }
@@ -139,25 +142,59 @@ impl Node {
         told.await.unwrap_or(Err(Trouble::Ended("the runtime was shut down")))
     }
 
-    pub(crate) async fn ask(&self, command: &Cmd, access: Access, cx: &Cx<'_>) -> Result<Value, Trouble> {
-        let (line, _under) = self.line(access, cx).await?;
-        line.ask(command, cx).await
+    /// Sends a command that concerns `keys` and waits for its reply.
+    pub(crate) async fn ask(
+        &self,
+        keys: &[&[u8]],
+        command: &Cmd,
+        access: Access,
+        cx: &Cx<'_>,
+    ) -> Result<Value, Trouble> {
+        let (line, _under) = self.line(keys, access, cx).await?;
+        match self.writing(keys, access, &line, cx)? {
+            None => line.ask(command, cx).await,
+            Some(writing) => writing.ended(line.ask(command, cx).await),
+        }
     }
 
+    /// Sends several commands that concern `keys` at once and waits for all replies, errors among them.
     pub(crate) async fn ask_all(
         &self,
+        keys: &[&[u8]],
         commands: &Pipeline,
         access: Access,
         cx: &Cx<'_>,
     ) -> Result<Vec<Value>, Trouble> {
-        let (line, _under) = self.line(access, cx).await?;
-        line.ask_all(commands, cx).await
+        let (line, _under) = self.line(keys, access, cx).await?;
+        match self.writing(keys, access, &line, cx)? {
+            None => line.ask_all(commands, cx).await,
+            Some(writing) => writing.ended(line.ask_all(commands, cx).await),
+        }
+    }
+
+    /// What a write holds while it is under way, so that no later one overtakes it if its caller goes.
+    fn writing<'a>(
+        &'a self,
+        keys: &'a [&'a [u8]],
+        access: Access,
+        line: &'a Line,
+        cx: &Cx<'_>,
+    ) -> Result<Option<Writing<'a>>, Trouble> {
+        match access {
+            Access::Read => Ok(None),
+            // Nothing is under way then.
+            Access::Write if cx.deadline.has_passed() => Err(Trouble::Late),
+            Access::Write => Ok(Some(Writing::new(&self.unsettled, keys, line))),
+        }
     }
 
     /// The connection for a request, and what a write holds until it has ended.
-    async fn line(&self, access: Access, cx: &Cx<'_>) -> Result<(Line, Option<Under<'_>>), Trouble> {
+    async fn line(&self, keys: &[&[u8]], access: Access, cx: &Cx<'_>) -> Result<(Line, Option<Under<'_>>), Trouble> {
         let mut under = None;
         if access == Access::Write {
+            if let Some(line) = self.unsettled.line_of(keys) {
+                return Ok((line, Some(self.beside.begin())));
+            }
             if let Some(line) = self.watched.get() {
                 return Ok((line, None));
             }
@@ -210,3 +247,6 @@ impl Dial for Direct {
         Box::pin(self.manner.open(&self.address, &self.manner.login, pushes))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,7 +139,8 @@ impl RedisBackend {
         let count = |reply| reply::number(reply).map(|count| u64::try_from(count).unwrap_or(0));
         if self.client.takes_many() {
             let command = command::of_keys("UNLINK", keys);
-            return count(self.client.ask(&keys[0], &command, Access::Write, cx).await?);
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            return count(self.client.ask_of(&keys, &command, Access::Write, cx).await?);
         }
         let commands = keys.iter().map(|key| (key.as_slice(), command::of_key("UNLINK", key))).collect();
         let mut removed = 0;
