@@ -13,9 +13,19 @@ use super::{k, open};
 
 const GREETING: &[u8] = b"VERSION 1.6.18\r\nSTAT pid 1\r\nSTAT uptime 1\r\nSTAT time 1700000001\r\nEND\r\nMN\r\n";
 
+/// Seconds for what is answered in the end, by a lie.
+const PATIENT: f64 = 20.0;
+/// Seconds for what is not.
+const SHORT: f64 = 0.3;
+
+fn patience_for(kind: Kind) -> f64 {
+    if kind == Kind::Timeout { SHORT } else { PATIENT }
+}
+
 /// Answers every connection: the greeting, and then `lie(stream, line)` for every line it reads. Ends with the process.
 fn liar(
     greeting: &'static [u8],
+    patience: f64,
     lie: impl Fn(&mut TcpStream, &str) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> MemcachedBackend {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -38,7 +48,7 @@ fn liar(
             });
         }
     });
-    open(MemcachedConfig::new([address]).with_timeout(0.3).with_connect_timeout(0.4))
+    open(MemcachedConfig::new([address]).with_timeout(patience).with_connect_timeout(patience))
 }
 
 fn token(line: &str) -> &str {
@@ -46,7 +56,7 @@ fn token(line: &str) -> &str {
 }
 
 async fn ask(backend: &MemcachedBackend) -> Result<Option<Bytes>, BackendError> {
-    backend.get(k("k"), &Cx::within(Duration::from_secs(3))).await
+    backend.get(k("k"), &Cx::within(Duration::from_secs(30))).await
 }
 
 /// The first two connections are lied on, so that the one repetition of a read is lied to as well.
@@ -69,7 +79,7 @@ async fn every_lie_is_an_error_and_no_lie_is_a_value() {
         ("goodbye", Kind::Transient, |to, _| to.shutdown(std::net::Shutdown::Both)),
     ];
     for (name, kind, lie) in lies {
-        let backend = liar(GREETING, lie);
+        let backend = liar(GREETING, patience_for(kind), lie);
         let error = ask(&backend).await.expect_err(name);
         assert_eq!(error.kind(), kind, "{name}: {error}");
         assert!(!format!("{error} {error:?}").contains("secret"), "{name}: {error:?}");
@@ -78,7 +88,7 @@ async fn every_lie_is_an_error_and_no_lie_is_a_value() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_without_an_end_is_left_early() {
-    let backend = liar(GREETING, |to, _| {
+    let backend = liar(GREETING, PATIENT, |to, _| {
         loop {
             to.write_all(&[b'x'; 4096])?;
         }
@@ -93,8 +103,7 @@ async fn a_line_without_an_end_is_left_early() {
 /// Announced: a gigabyte, 200 times. Taken: nothing like it.
 #[tokio::test(flavor = "multi_thread")]
 async fn announced_lengths_take_no_memory() {
-    let config = |backend: MemcachedBackend| backend;
-    let backend = config(liar(GREETING, |to, line| write!(to, "VA 1048000 kk O{}\r\nbad", token(line))));
+    let backend = liar(GREETING, SHORT, |to, line| write!(to, "VA 1048000 kk O{}\r\nbad", token(line)));
     let before = resident_kb(std::process::id());
     for _ in 0..20 {
         let error = backend.get(k("k"), &Cx::within(Duration::from_millis(20))).await.unwrap_err();
@@ -108,7 +117,7 @@ async fn announced_lengths_take_no_memory() {
 /// An answer before the question has a number nobody gave out yet, and ends the connection before anybody asks on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_ahead_of_questions_are_not_taken() {
-    let backend = liar(GREETING, |to, line| {
+    let backend = liar(GREETING, PATIENT, |to, line| {
         let next: u64 = token(line).parse::<u64>().unwrap() + 1;
         write!(to, "EN kk O{}\r\nVA 3 kk O{next}\r\nbad\r\n", token(line))
     });
@@ -133,7 +142,7 @@ async fn what_is_no_memcached_of_ours_is_told_apart() {
         ("a silent one", b"", Kind::Timeout),
         ("half a greeting", b"VERSION 1.6.18\r\nSTAT pid", Kind::Timeout),
     ] {
-        let backend = liar(greeting, |_, _| Ok(()));
+        let backend = liar(greeting, patience_for(kind), |_, _| Ok(()));
         let error = ask(&backend).await.expect_err(name);
         assert_eq!(error.kind(), kind, "{name}: {error}");
     }
@@ -148,6 +157,6 @@ async fn an_endless_greeting_is_left() {
             std::thread::spawn(move || while stream.write_all(b"STAT x 1\r\n").is_ok() {});
         }
     });
-    let backend = open(MemcachedConfig::new([address]).with_connect_timeout(5.0));
+    let backend = open(MemcachedConfig::new([address]).with_connect_timeout(PATIENT));
     assert_eq!(ask(&backend).await.unwrap_err().kind(), Kind::Corrupt);
 }

@@ -95,9 +95,11 @@ async fn twenty_restarts_under_load_bring_no_wrong_value() {
     let server = Memcached::start();
     let backend = std::sync::Arc::new(on(server.addr()));
     let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let all_hits = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let load: Vec<_> = (0..8)
         .map(|task| {
             let (backend, done) = (std::sync::Arc::clone(&backend), std::sync::Arc::clone(&done));
+            let all_hits = std::sync::Arc::clone(&all_hits);
             tokio::spawn(async move {
                 let (mut write, mut hits, mut errors) = (0_u64, 0_u64, 0_u64);
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
@@ -110,6 +112,7 @@ async fn twenty_restarts_under_load_bring_no_wrong_value() {
                     match get(&backend, &key).await {
                         Ok(Some(value)) => {
                             hits += 1;
+                            all_hits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                             let found = check(&key, &value).unwrap_or_else(|_| panic!("a wrong value under {key}"));
                             assert!(found <= write, "{found} was not written yet");
                         }
@@ -125,7 +128,12 @@ async fn twenty_restarts_under_load_bring_no_wrong_value() {
     for _ in 0..20 {
         blocking(|| server.restart());
         recoveries.push(until_ok("get", || get(&backend, "probe")).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Up for as long as that takes, however busy the machine.
+        let (before, began) = (all_hits.load(std::sync::atomic::Ordering::Relaxed), Instant::now());
+        while all_hits.load(std::sync::atomic::Ordering::Relaxed) < before + 60 {
+            assert!(began.elapsed() < Duration::from_secs(60), "the load does not come back");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
     done.store(true, std::sync::atomic::Ordering::Relaxed);
     let (mut writes, mut hits, mut errors) = (0, 0, 0);
@@ -274,13 +282,14 @@ async fn write_all(backend: &MemcachedBackend, keys: &[(String, usize)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_stalled_server_spoils_its_own_items_of_a_batch_alone() {
     let three = Three::start();
-    let backend = open(MemcachedConfig::new(three.nodes.clone()));
+    // What the stalled server costs is the caller's deadline, which leaves the living all the time a busy machine takes.
+    let backend = open(MemcachedConfig::new(three.nodes.clone()).with_timeout(30.0));
     let keys = three.keys(300);
     write_all(&backend, &keys).await;
     let (of_the_stalled, _) = keys.iter().find(|(_, server)| *server == 1).unwrap();
     stall(&three.servers[1], &backend, of_the_stalled).await;
     let wire: Vec<_> = keys.iter().map(|(key, _)| k(key)).collect();
-    let answers = Batch::get_many(&backend, &wire, &Cx::within(Duration::from_millis(300))).await.unwrap();
+    let answers = Batch::get_many(&backend, &wire, &Cx::within(Duration::from_secs(3))).await.unwrap();
     let (mut hits, mut late) = (0, 0);
     for ((key, server), answer) in keys.iter().zip(answers) {
         match answer {
@@ -297,7 +306,7 @@ async fn one_stalled_server_spoils_its_own_items_of_a_batch_alone() {
     }
     println!("{hits} hits of two servers, {late} time-outs of the third");
     assert!(hits > 150 && late > 60);
-    let health = backend.health(&Cx::within(Duration::from_millis(300))).await.unwrap();
+    let health = backend.health(&Cx::within(Duration::from_secs(3))).await.unwrap();
     assert_eq!((health.healthy, &health.details["servers_up"]), (true, &2.into()));
     three.servers[1].cont();
 }
