@@ -240,17 +240,27 @@ fn a_scan_lists_everything_that_stays_while_other_entries_come_and_go() {
 fn writers_of_several_processes_stay_within_the_limit_without_losing_what_is_fresh() {
     let bench = Bench::with(|config| config.with_max_entry_count(400));
     let most = AtomicUsize::new(0);
+    let (written, judged) = (AtomicUsize::new(0), AtomicUsize::new(0));
     together(&bench, 4, |index, bench| {
         for round in 0..400 {
             let name = format!("{index} {round}");
             bench.hands.advance(1);
+            let before = written.fetch_add(1, Ordering::SeqCst);
             bench.set(&name, "x", Ttl::Never);
-            assert!(bench.get(&name).is_some(), "{name} went at once");
+            let is_there = bench.get(&name).is_some();
+            // The newest 280 stay. While this thread waited for its turn the others may have written more than that, but not
+            // often: they have 1 200 to write.
+            if written.load(Ordering::SeqCst) - before <= 100 {
+                assert!(is_there, "{name} went at once");
+                judged.fetch_add(1, Ordering::Relaxed);
+            }
             if round % 20 == 0 {
                 most.fetch_max(bench.names().len(), Ordering::Relaxed);
             }
         }
     });
+    let judged = judged.into_inner();
+    assert!(judged >= 1600 - 4 * (1200 / 100), "{judged} of 1600 judged");
     let most = most.into_inner();
     assert!((280..=440).contains(&most), "{most} entries of 400 and 10 %");
 }
