@@ -12,6 +12,8 @@ use crate::served::Served;
 
 /// As the production preset has it.
 const BUDGET: Duration = Duration::from_millis(250);
+/// Without a fault every read is answered, and how soon is not asked.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn value_of(key: usize) -> Vec<u8> {
     format!("value-{key}-").repeat(200).into_bytes()
@@ -54,7 +56,7 @@ fn no_fault_of_the_network_makes_a_wrong_value_and_all_of_them_pass() {
     let backend = served.open_at(proxy.port()).unwrap();
     served.runtime.block_on(async {
         for key in 0..64 {
-            let (name, cx) = (name_of(key), Cx::within(Duration::from_secs(30)));
+            let (name, cx) = (name_of(key), Cx::within(PATIENCE));
             backend.set(Key::from_wire(name.as_bytes()), value_of(key).into(), Ttl::Never, &cx).await.unwrap();
         }
         for (fault, each) in [
