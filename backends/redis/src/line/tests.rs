@@ -42,7 +42,10 @@ async fn a_caller_who_finds_the_connection_idle_writes_its_request_itself() {
 async fn a_reply_to_somebody_who_left_goes_to_nobody() {
     let (line, mut far) = line(true, Duration::from_secs(60)).await;
     let (get, get_other) = (crate::command::of_key("GET", b"a"), crate::command::of_key("GET", b"b"));
-    assert!(matches!(line.ask(&get, &within(1)).await, Err(Trouble::Late)));
+    // A deadline that passes before the request is sent, on a busy machine, leaves nobody who left.
+    while line.0.traffic.outstanding() == 0 {
+        assert!(matches!(line.ask(&get, &within(20)).await, Err(Trouble::Late)));
+    }
     let cx = within(60_000);
     let answering = async {
         tokio::task::yield_now().await;
@@ -90,7 +93,9 @@ async fn what_waits_for_replies_is_bounded() {
     for _ in 0..=MAX_OUTSTANDING {
         many.cmd("PING");
     }
-    assert!(matches!(line.ask_all(&many, &within(20)).await, Err(Trouble::Late)));
+    while line.0.traffic.outstanding() <= MAX_OUTSTANDING {
+        assert!(matches!(line.ask_all(&many, &within(20)).await, Err(Trouble::Late)));
+    }
     assert!(matches!(line.ask(&cmd("PING"), &within(60_000)).await, Err(Trouble::Full(_))));
 }
 

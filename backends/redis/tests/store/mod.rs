@@ -44,11 +44,16 @@ pub(crate) async fn delete(backend: &RedisBackend, key: &[u8]) -> Result<bool, B
     backend.delete(Key::from_wire(key), &Cx::within(PATIENCE)).await
 }
 
-/// Asks again and again until the answer is `wanted`; how long that took.
-pub(crate) async fn until(what: &str, mut ask: impl AsyncFnMut() -> bool) -> Duration {
+/// Asks again and again until the answer is yes; how long that took.
+pub(crate) async fn until(what: &str, ask: impl AsyncFnMut() -> bool) -> Duration {
+    until_within(PATIENCE, what, ask).await
+}
+
+/// As [`until`], for what takes longer.
+pub(crate) async fn until_within(limit: Duration, what: &str, mut ask: impl AsyncFnMut() -> bool) -> Duration {
     let begun = std::time::Instant::now();
     while !ask().await {
-        assert!(begun.elapsed() < PATIENCE, "{what} did not come about within {PATIENCE:?}");
+        assert!(begun.elapsed() < limit, "{what} did not come about within {limit:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     begun.elapsed()
