@@ -59,9 +59,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Stops it without ending it: it answers nothing, its connections stay open.
+    /// Stops it without ending it: it answers nothing, its connections stay open. Returns when all its threads have stopped,
+    /// which on a busy machine is a while after the signal.
+    ///
+    /// # Panics
+    /// If that takes longer than [`READY_WITHIN`].
     pub fn stop(&self) {
         self.signal(Signal::STOP);
+        until("all threads have stopped", READY_WITHIN, || self.has_stopped());
     }
 
     /// Lets it go on.
@@ -89,6 +94,15 @@ impl Process {
     /// What it wrote.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn has_stopped(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return true };
+        threads.flatten().all(|thread| {
+            // A thread that is gone runs no more. The name before the state may hold anything, also parentheses.
+            let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { return true };
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     fn signal(&self, signal: Signal) {
@@ -219,6 +233,18 @@ mod tests {
         assert!(Path::new(&entry).exists());
         drop(process);
         assert!(!Path::new(&entry).exists());
+    }
+
+    #[test]
+    fn a_process_has_stopped_when_stop_returns() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = Process::start("sh", "dash", dir.path(), &["-c", "while :; do :; done"]);
+        for _ in 0..50 {
+            assert!(!process.has_stopped());
+            process.stop();
+            assert!(process.has_stopped());
+            process.cont();
+        }
     }
 
     #[test]
