@@ -316,7 +316,7 @@ impl Expiry for FileBackend {
 impl Locks for FileBackend {
     fn lock<'a>(&'a self, key: Key<'a>, token: &'a [u8], hold_ms: u64, cx: &'a Cx<'a>) -> Fut<'a, bool> {
         let (name, token) = (Name::of(key), token.to_vec());
-        self.on_pool(Operation::Lock, cx, move |store, wanted| store.lock(&name, &token, hold_ms, wanted.deadline()))
+        self.on_pool(Operation::Lock, cx, move |store, wanted| store.lock(&name, &token, hold_ms, wanted))
     }
 
     fn unlock<'a>(&'a self, key: Key<'a>, token: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, bool> {

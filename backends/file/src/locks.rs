@@ -17,7 +17,8 @@ use blake2::{Blake2b, Digest, digest::consts::U8, digest::consts::U32};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use cachekit_plugin::Deadline;
+use cachekit_plugin::blocking::Wanted;
+use cachekit_plugin::{Deadline, Operation};
 
 use crate::client::{Handle, Locked, is_plain};
 use crate::entry::Name;
@@ -66,10 +67,13 @@ impl Lease {
 
 impl Store {
     /// Takes the lease of `name`; `false` if another holds it.
-    pub(crate) fn lock(&self, name: &Name, token: &[u8], hold_ms: u64, deadline: Deadline) -> Result<bool, FileError> {
+    ///
+    /// A caller who has left may have given it back already, before it was taken. So whether it is wanted is asked once more
+    /// when it is there: whoever leaves later finds it.
+    pub(crate) fn lock(&self, name: &Name, token: &[u8], hold_ms: u64, wanted: &Wanted) -> Result<bool, FileError> {
         // Compared first, because a lease in a directory that was moved away would exclude nobody.
         let (handle, path) = (self.directory.compare(self.now())?, lease_path(name));
-        let Some(fd) = grip(&handle, &path, true, deadline)? else { return Ok(false) };
+        let Some(fd) = grip(&handle, &path, true, wanted.deadline())? else { return Ok(false) };
         let now = self.now();
         if read(&fd)?.is_some_and(|lease| !lease.is_over(now)) {
             return Ok(false);
@@ -80,7 +84,11 @@ impl Store {
         let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(&fd, &lease.encode(), 0));
         // Half a record does not check, so nobody holds the lease then; we must not believe that we do.
         match written {
-            Ok(RECORD_LEN) => Ok(true),
+            Ok(RECORD_LEN) if wanted.check(Operation::Lock).is_ok() => Ok(true),
+            Ok(RECORD_LEN) => {
+                handle.unlink(&path).map_err(FileError::file("remove the lease"))?;
+                Err(FileError::Late)
+            }
             Ok(_) => Err(FileError::file("write the lease")(Errno::NOSPC)),
             Err(errno) => Err(FileError::file("write the lease")(errno)),
         }

@@ -1,9 +1,11 @@
 //! The size of the directory, and the litter of killed writers.
 
 use cachekit_plugin::Kind;
+use cachekit_plugin::blocking::Wanted;
 
 use super::*;
 use crate::client::Locked;
+use crate::error::FileError;
 
 /// Takes the `flock` of a file as another process would, until the guard is dropped.
 fn hold(bench: &Bench, name: &str, exclusive: bool) -> Locked {
@@ -148,6 +150,16 @@ fn litter_of_killed_writers_goes_at_once_and_the_files_of_living_ones_stay() {
     bench.hands.advance(61_000);
     bench.set("other", "x", Ttl::Never);
     assert_eq!(bench.names(), [Name::of(key("other")).as_str()]);
+}
+
+/// As if its worker had been held up until then: the pool does not begin what is late already.
+#[test]
+fn a_lease_that_was_taken_for_a_caller_who_has_left_is_given_back() {
+    let bench = Bench::new();
+    let late = Wanted::until(Deadline::from_monotonic_ns(1));
+    let taken = bench.backend.store().lock(&Name::of(key("k")), b"first", 10_000_000, &late);
+    assert!(matches!(taken, Err(FileError::Late)), "{taken:?}");
+    assert!(bench.lock("k", "second", 10_000_000), "nobody holds it");
 }
 
 #[test]
