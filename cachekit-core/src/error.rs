@@ -111,6 +111,10 @@ pub enum Error {
     /// The cache was closed.
     #[error("the cache is closed")]
     Closed,
+    /// The cache broke a promise of its own: a mistake in this library, please report it. Nothing is wrong with the store or the
+    /// loader, and the cache goes on.
+    #[error("the cache made a mistake: {0}")]
+    Internal(&'static str),
 }
 
 impl Error {
@@ -118,6 +122,46 @@ impl Error {
     /// over in silence come as far as this.
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
+    }
+
+    /// The same once more, for who asked twice. Errors of other crates come along as their text.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Key(error) => error.clone().into(),
+            Self::Tag(error) => error.clone().into(),
+            Self::ZeroTtl => Self::ZeroTtl,
+            Self::FillLocks(reason) => Self::FillLocks(reason),
+            Self::Tiers(reason) => Self::Tiers(reason),
+            Self::Dictionary(error) => error.clone().into(),
+            Self::ZeroDeadline => Self::ZeroDeadline,
+            Self::Guard { guard, reason } => Self::Guard { guard, reason },
+            Self::Encode(error) => Self::Encode(match error {
+                EncodeError::MessagePack(error) => EncodeError::MessagePack(serde::ser::Error::custom(error)),
+                EncodeError::Json(error) => EncodeError::Json(serde::ser::Error::custom(error)),
+                EncodeError::NotBytes => EncodeError::NotBytes,
+                EncodeError::TooLarge { max } => EncodeError::TooLarge { max: *max },
+                EncodeError::Key { len } => EncodeError::Key { len: *len },
+                EncodeError::Tags { count, longest } => EncodeError::Tags { count: *count, longest: *longest },
+                EncodeError::Times => EncodeError::Times,
+                EncodeError::Seal(error) => EncodeError::Seal(*error),
+            }),
+            Self::TooLarge { size, max } => Self::TooLarge { size: *size, max: *max },
+            Self::Backend(error) => {
+                let text = error.message().to_owned();
+                BackendError::new(error.kind(), error.operation(), text).with_retry(error.retry()).into()
+            }
+            Self::Refused(refusal) => (*refusal).into(),
+            Self::Interop(error) => error.clone().into(),
+            Self::Keyring(error) => (*error).into(),
+            Self::Unsupported { operation, needs } => Self::Unsupported { operation, needs },
+            Self::Freshness { setting, accepts } => Self::Freshness { setting, accepts },
+            Self::LoadTimeout(after) => Self::LoadTimeout(*after),
+            Self::BatchAnswers { asked, got } => Self::BatchAnswers { asked: *asked, got: *got },
+            Self::WritesBehind { waiting, lost } => Self::WritesBehind { waiting: *waiting, lost: *lost },
+            Self::WriteBehind(reason) => Self::WriteBehind(reason),
+            Self::Closed => Self::Closed,
+            Self::Internal(what) => Self::Internal(what),
+        }
     }
 }
 
@@ -134,4 +178,34 @@ pub enum LoadError<E: std::fmt::Debug + std::fmt::Display> {
     /// The cache failed.
     #[error(transparent)]
     Cache(#[from] Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_two_asked_for_is_the_same_to_both() {
+        let custom: serde_json::Error = serde::ser::Error::custom("no such field");
+        let store = BackendError::new(cachekit_plugin::Kind::Timeout, cachekit_plugin::Operation::Get, "it is slow");
+        for error in [
+            Error::Key(KeyError::Empty),
+            Error::Tag(TagError::TooMany { count: 33 }),
+            Error::ZeroTtl,
+            Error::Encode(EncodeError::MessagePack(serde::ser::Error::custom("no such field"))),
+            Error::Encode(EncodeError::Json(custom)),
+            Error::Encode(EncodeError::TooLarge { max: 7 }),
+            Error::TooLarge { size: 8, max: 7 },
+            Error::Backend(store),
+            Error::Refused(Refusal::Corrupt),
+            Error::Freshness { setting: "stale", accepts: "a life that ends" },
+            Error::BatchAnswers { asked: 2, got: 1 },
+            Error::Closed,
+            Error::Internal("it was not there"),
+        ] {
+            let again = error.again();
+            assert_eq!(format!("{again:?}"), format!("{error:?}"));
+            assert_eq!(again.to_string(), error.to_string());
+        }
+    }
 }

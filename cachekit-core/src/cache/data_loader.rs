@@ -176,9 +176,10 @@ where
     /// The value of `key`, from the cache, or from the next batch.
     ///
     /// # Errors
-    /// As [`Cache::try_get_or_load`], and [`Error::BatchAnswers`].
+    /// As [`Cache::try_get_or_load_many`] for one key, and [`Error::BatchAnswers`].
     pub async fn load(&self, key: K) -> Result<Arc<T>, LoadError<E>> {
         let inner = &*self.shared;
+        inner.config.options.check(inner.cache.near.settings.default_ttl)?;
         if let Some(value) = inner.cache.in_l1(key.as_ref(), Cache::typed)? {
             return Ok(value);
         }
@@ -260,7 +261,7 @@ where
 
     async fn alone(&self, key: K) -> Result<Arc<T>, LoadError<E>> {
         let mut answers = self.many(&[key]).await?;
-        answers.pop().unwrap_or(Err(Error::Closed.into()))
+        answers.pop().unwrap_or(Err(Error::Internal("a batch of one key ended without its answer").into()))
     }
 
     async fn many(&self, keys: &[K]) -> Result<Vec<Result<Arc<T>, LoadError<E>>>, Error> {

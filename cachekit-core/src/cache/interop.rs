@@ -307,7 +307,7 @@ impl Interop {
             return Ok(value);
         }
         let seen = self.cache.fly(&call.at, &call.flight, self.load(&call, ttl, load)).await?;
-        seen.answer.ok_or(LoadError::Cache(Error::Closed))
+        seen.answer.ok_or(LoadError::Cache(super::load::NO_VALUE))
     }
 
     async fn load<T, E, F, Fut>(&self, call: &Call, ttl: Option<Duration>, load: F) -> Result<Seen<T>, LoadError<E>>

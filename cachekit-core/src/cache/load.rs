@@ -29,6 +29,11 @@ use crate::invalidate::Ticket;
 use crate::l1::Typed;
 use crate::observe::loading;
 
+/// A loader that cannot say that there is nothing ended without a value and without an error.
+pub(super) const NO_VALUE: Error = Error::Internal("a load ended with nothing");
+/// A loader is taken when it runs.
+pub(super) const TWICE: Error = Error::Internal("a loader was to run twice");
+
 impl Cache {
     /// The value of `key`, loaded if there is none.
     ///
@@ -82,7 +87,7 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        options.check()?;
+        options.check(self.near.settings.default_ttl)?;
         let wanted = Wanted { options, nothing: false };
         let load = move || async move { load().await.map(Some) };
         let key = key.as_ref();
@@ -94,7 +99,7 @@ impl Cache {
             None => return self.load_here(&self.at(key)?, &wanted, load).await,
         };
         // Without a loader that could say so, nothing is no answer.
-        answer.ok_or(LoadError::Cache(Error::Closed))
+        answer.ok_or(LoadError::Cache(NO_VALUE))
     }
 
     /// The same for a key that L1 does not answer.
@@ -115,7 +120,7 @@ impl Cache {
             (Verdict::Stale, Some(load)) => Box::pin(self.refresh_here(at, wanted, seen, load)).await,
             _ => seen.answer,
         };
-        answer.ok_or(LoadError::Cache(Error::Closed))
+        answer.ok_or(LoadError::Cache(NO_VALUE))
     }
 
     /// As [`Cache::get_or_load`], with options, for a loader that may outlive the call: it owns what it needs. So nobody waits for
@@ -134,7 +139,8 @@ impl Cache {
     /// ```
     ///
     /// # Errors
-    /// As [`Cache::get_or_load`], [`Error::LoadTimeout`], and [`Error::Freshness`] for options that cannot work.
+    /// As [`Cache::get_or_load`], [`Error::LoadTimeout`]; and for options that cannot work, before anything runs, [`Error::ZeroTtl`],
+    /// [`Error::Tag`], [`Error::FillLocks`] or [`Error::Freshness`].
     pub async fn get_or_load_with<T, F, Fut>(
         &self,
         key: impl AsRef<[u8]>,
@@ -170,7 +176,7 @@ impl Cache {
         let load = move || async move { load().await.map(Some) };
         let answer = self.obtain(key.as_ref(), wanted, load).await?;
         // Without a loader that could say so, nothing is no answer.
-        answer.ok_or(LoadError::Cache(Error::Closed))
+        answer.ok_or(LoadError::Cache(NO_VALUE))
     }
 
     /// As [`Cache::get_or_load_with`], for a loader that may find nothing. That is remembered for the negative life, if there is
@@ -221,7 +227,7 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Option<T>, E>> + Send + 'static,
     {
-        wanted.options.check()?;
+        wanted.options.check(self.near.settings.default_ttl)?;
         if let Some(seen) = self.near::<T>(key, &wanted)? {
             if seen.verdict != Verdict::Fresh {
                 self.refresh_behind(self.at(key)?, wanted, &seen, load);
@@ -352,7 +358,7 @@ impl Cache {
             Begun::Busy => Fill::open(),
         };
         // It is taken here alone, and by one call of this at most.
-        let Some(load) = load.take() else { return Err(Error::Closed.into()) };
+        let Some(load) = load.take() else { return Err(TWICE.into()) };
         match (Box::pin(self.load_and_keep(at, wanted, ticket, fill, load)).await, instead) {
             (Err(LoadError::Loader(_) | LoadError::Timeout(_)), Some((value, until))) => {
                 engine.counters.stale_if_error.add();

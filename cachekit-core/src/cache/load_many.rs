@@ -51,7 +51,8 @@ impl Cache {
     /// ```
     ///
     /// # Errors
-    /// As [`Cache::get`], and [`Error::BatchAnswers`] if the loader gave more or fewer answers than it got keys.
+    /// As [`Cache::get`], [`Error::LoadTimeout`], and [`Error::BatchAnswers`] if the loader gave more or fewer answers than it got
+    /// keys.
     pub async fn get_or_load_many<T, K, F, Fut>(&self, keys: &[K], mut load: F) -> Result<Vec<Option<Arc<T>>>, Error>
     where
         T: Value,
@@ -68,8 +69,9 @@ impl Cache {
             .into_iter()
             .map(|answer| match answer {
                 Ok(value) => Ok(Some(value)),
+                Err(LoadError::Loader(_)) => Ok(None),
+                Err(LoadError::Timeout(after)) => Err(Error::LoadTimeout(after)),
                 Err(LoadError::Cache(error)) => Err(error),
-                Err(_) => Ok(None),
             })
             .collect()
     }
@@ -79,7 +81,8 @@ impl Cache {
     /// The exchanges with the second tier are those of as many single loads, at the same time.
     ///
     /// # Errors
-    /// As [`Cache::get`] for the look at all keys; what happened to one key is its answer.
+    /// As [`Cache::get`] for the look at all keys, and as [`Cache::get_or_load_with`] for options that cannot work; what happened
+    /// to one key is its answer.
     pub async fn try_get_or_load_many<T, E, K, F, Fut>(
         &self,
         keys: &[K],
@@ -93,6 +96,7 @@ impl Cache {
         F: FnMut(Vec<K>) -> Fut,
         Fut: Future<Output = Result<Vec<Result<T, E>>, E>>,
     {
+        options.check(self.near.settings.default_ttl)?;
         // Duplicates are asked for once.
         let mut places: HashMap<&[u8], usize> = HashMap::new();
         let mut wanted: Vec<&K> = Vec::new();
@@ -156,7 +160,14 @@ impl Cache {
         })
         .await;
         drop(jobs);
-        Ok(of.into_iter().map(|at| answer_of(answers[at].as_ref())).collect())
+        let mut left = vec![0_usize; answers.len()];
+        of.iter().for_each(|at| left[*at] += 1);
+        let answer = |at: usize| {
+            left[at] -= 1;
+            // The last who asked for a key gets the answer itself.
+            answer_of(if left[at] == 0 { answers[at].take() } else { answers[at].as_ref().map(again) })
+        };
+        Ok(of.into_iter().map(answer).collect())
     }
 
     /// One key, the way of every load.
@@ -299,32 +310,33 @@ impl<E: fmt::Debug> fmt::Debug for Shared<E> {
 #[error("there is no such value")]
 struct Nothing;
 
-/// The answer of a key, once more: a key may be asked for twice.
-fn answer_of<T, E>(answer: Option<&Answer<T, E>>) -> Result<Arc<T>, LoadError<E>>
+/// The answer of a key, to one of those who asked for it.
+fn answer_of<T, E>(answer: Option<Answer<T, E>>) -> Result<Arc<T>, LoadError<E>>
 where
     E: fmt::Debug + fmt::Display,
 {
     match answer {
-        Some(Ok(value)) => Ok(Arc::clone(value)),
-        Some(Err(LoadError::Timeout(after))) => Err(LoadError::Timeout(*after)),
+        Some(Ok(value)) => Ok(value),
+        Some(Err(LoadError::Timeout(after))) => Err(LoadError::Timeout(after)),
         Some(Err(LoadError::Loader(shared))) => Err(match &shared.0 {
             Failed::Loader(error) => LoadError::Loader(Arc::clone(error)),
             Failed::Answers { asked, got } => Error::BatchAnswers { asked: *asked, got: *got }.into(),
-            Failed::Unanswered => Error::Closed.into(),
+            Failed::Unanswered => Error::Internal("a batch was given up before its keys").into(),
         }),
-        Some(Err(LoadError::Cache(error))) => Err(again(error).into()),
-        None => Err(Error::Closed.into()),
+        Some(Err(LoadError::Cache(error))) => Err(error.into()),
+        None => Err(Error::Internal("a batch ended without an answer to one of its keys").into()),
     }
 }
 
-/// An error of the store for a key that was asked for twice.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Backend(error) => {
-            let text = error.message().to_owned();
-            BackendError::new(error.kind(), error.operation(), text).with_retry(error.retry()).into()
-        }
-        Error::Refused(refusal) => (*refusal).into(),
-        _ => Error::Closed,
+/// The same answer, for a key that was asked for twice.
+fn again<T, E>(answer: &Answer<T, E>) -> Answer<T, E>
+where
+    E: fmt::Debug + fmt::Display,
+{
+    match answer {
+        Ok(value) => Ok(Arc::clone(value)),
+        Err(LoadError::Loader(shared)) => Err(LoadError::Loader(Arc::clone(shared))),
+        Err(LoadError::Timeout(after)) => Err(LoadError::Timeout(*after)),
+        Err(LoadError::Cache(error)) => Err(error.again().into()),
     }
 }

@@ -108,6 +108,21 @@ pub struct LoadOptions {
     pub(crate) early_refresh: Option<f64>,
 }
 
+impl SetOptions {
+    /// How long what is written lives before its windows; `None`: it does not end.
+    pub(crate) fn life(&self, default_ttl: Option<Duration>) -> Result<Option<Duration>, Error> {
+        let life = self.ttl.unwrap_or(default_ttl);
+        let is_wanted = |window: Option<Duration>| window.is_some_and(|window| !window.is_zero());
+        match life {
+            Some(Duration::ZERO) => Err(Error::ZeroTtl),
+            None if is_wanted(self.stale) || is_wanted(self.stale_if_error) => {
+                Err(Error::Freshness { setting: "stale", accepts: "a life that ends, before its window" })
+            }
+            life => Ok(life),
+        }
+    }
+}
+
 impl LoadOptions {
     /// How the loaded value is stored.
     #[must_use]
@@ -188,8 +203,14 @@ impl LoadOptions {
         self
     }
 
-    /// What cannot work whatever the key.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// What cannot work whatever the key, in a cache with that life. Every load asks before anything runs: a value that cannot be
+    /// stored is a load for nothing.
+    pub(crate) fn check(&self, default_ttl: Option<Duration>) -> Result<(), Error> {
+        self.set.life(default_ttl)?;
+        self.set.tags.check()?;
+        if let Some(Some(locks)) = &self.fill_locks {
+            locks.check().map_err(Error::FillLocks)?;
+        }
         crate::fresh::check_eagerness(self.early_refresh)?;
         let zero = Some(Duration::ZERO);
         for (setting, value) in [

@@ -21,7 +21,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::fill::Begun;
-use super::load::{Course, lead};
+use super::load::{Course, TWICE, lead};
 use super::seen::{Answer, Seen, Wanted};
 use super::{At, Cache, LoadOptions, Unsettled, Value};
 use crate::background::Errand;
@@ -227,18 +227,18 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        options.check()?;
+        options.check(self.near.settings.default_ttl)?;
         let wanted = Wanted { options, nothing: false };
         let at = self.at(key.as_ref())?;
         let mut load = Some(move || async move { load().await.map(Some) });
         loop {
             let seen = match self.near.flights.refresh(at.hash, at.wire.as_bytes()).await {
                 Part::Leader(leader) => {
-                    let Some(load) = load.take() else { return Err(Error::Closed.into()) };
+                    let Some(load) = load.take() else { return Err(TWICE.into()) };
                     lead(leader, self.reload(&at, &wanted, load)).await?
                 }
                 Part::Alone => {
-                    let Some(load) = load.take() else { return Err(Error::Closed.into()) };
+                    let Some(load) = load.take() else { return Err(TWICE.into()) };
                     self.reload(&at, &wanted, load).await?
                 }
                 Part::Follower(landed) => match super::load::shared::<T, E>(landed) {
@@ -247,7 +247,7 @@ impl Cache {
                         seen?
                     }
                     None => {
-                        let Some(load) = load.take() else { return Err(Error::Closed.into()) };
+                        let Some(load) = load.take() else { return Err(TWICE.into()) };
                         self.reload(&at, &wanted, load).await?
                     }
                 },

@@ -26,16 +26,7 @@ impl Fresh {
         loaded: bool,
     ) -> Result<Times, Error> {
         let created_ms = now_ms;
-        let Some(ttl) = options.ttl.unwrap_or(default_ttl) else {
-            let is_wanted = |window: Option<Duration>| window.is_some_and(|window| !window.is_zero());
-            if is_wanted(options.stale) || is_wanted(options.stale_if_error) {
-                return Err(Error::Freshness { setting: "stale", accepts: "a life that ends, before its window" });
-            }
-            return Ok(Times { created_ms, ..Times::default() });
-        };
-        if ttl.is_zero() {
-            return Err(Error::ZeroTtl);
-        }
+        let Some(ttl) = options.life(default_ttl)? else { return Ok(Times { created_ms, ..Times::default() }) };
         let ttl_ms = whole_ms(ttl);
         let stale_ms = whole_ms(options.stale.or(self.config.stale).unwrap_or_default());
         let error_ms = whole_ms(options.stale_if_error.or(self.config.stale_if_error).unwrap_or_default());

@@ -197,6 +197,56 @@ fn batches_load_without_a_runtime() {
     assert_eq!(*loader.load_blocking("n9".to_owned()).unwrap(), 9);
 }
 
+#[tokio::test]
+async fn options_that_cannot_work_are_named_before_any_loader_runs() {
+    let (cache, asked) = (Bench::new().cache(), Asked::default());
+    let zero = LoadOptions::default().with_ttl(Duration::ZERO);
+    let crowded = (0..33).fold(LoadOptions::default(), |options, n| options.with_tag(format!("tag {n}")));
+    let endless = LoadOptions::default().with_set(SetOptions::default().without_expiry().with_stale(LONG));
+    let kept = LoadOptions::default().with_set(SetOptions::default().without_expiry().with_stale_if_error(LONG));
+    let held = LoadOptions::default().with_fill_locks(FillLocks::default().with_hold(Duration::ZERO));
+    let slow = LoadOptions::default().with_hard_timeout(Duration::ZERO);
+    type IsNamed = fn(&Error) -> bool;
+    let refused: [(LoadOptions, IsNamed); 6] = [
+        (zero, |error| matches!(error, Error::ZeroTtl)),
+        (crowded, |error| matches!(error, Error::Tag(_))),
+        (endless, |error| matches!(error, Error::Freshness { .. })),
+        (kept, |error| matches!(error, Error::Freshness { .. })),
+        (held, |error| matches!(error, Error::FillLocks(_))),
+        (slow, |error| matches!(error, Error::Freshness { .. })),
+    ];
+    let keys = names(&["n1", "n2"]);
+    let one = || async { panic!("it is not asked") };
+    for (options, is_named) in refused {
+        let many = cache.try_get_or_load_many(&keys, options.clone(), source(&asked)).await;
+        let config = DataLoaderConfig::default().with_options(options.clone());
+        let by_one = cache.data_loader(config, source(&asked)).load("n1".to_owned()).await;
+        let owned = cache.try_get_or_load_with::<u32, String, _, _>("n1", options.clone(), one).await;
+        let borrowed = cache.try_get_or_load_here::<u32, String, _, _>("n1", options.clone(), one).await;
+        let refreshed = cache.try_refresh_with::<u32, String, _, _>("n1", options, one).await;
+        assert!(is_named(&many.unwrap_err()));
+        for answer in [by_one, owned, borrowed, refreshed] {
+            assert!(matches!(&answer, Err(LoadError::Cache(error)) if is_named(error)), "{answer:?}");
+        }
+    }
+    assert_eq!((asked.lock().unwrap().len(), cache.stats().loads), (0, 0));
+    // A window behind the life that the cache gives is one that can work.
+    let bench = Bench::new();
+    let cache = bench.builder(Arc::new(bench.store.clone())).default_ttl(LONG).build().unwrap();
+    let answers = cache.try_get_or_load_many(&keys, LoadOptions::default().with_stale(LONG), source(&asked)).await;
+    assert_eq!(plain(answers.unwrap()), [Ok(1), Ok(2)]);
+}
+
+#[tokio::test]
+async fn a_batch_past_the_hard_timeout_of_its_cache_is_an_error_and_not_an_absence() {
+    let bench = Bench::new();
+    let timeout = Duration::from_millis(10);
+    let cache = bench.builder(Arc::new(bench.store.clone())).hard_timeout(timeout).build().unwrap();
+    let hangs = async |_: Vec<&str>| std::future::pending::<Vec<Option<u32>>>().await;
+    let late = cache.get_or_load_many(&["a", "a"], hangs).await;
+    assert!(matches!(late, Err(Error::LoadTimeout(after)) if after == timeout), "{late:?}");
+}
+
 type Numbers = DataLoader<String, u32, String>;
 
 async fn load(loader: &Numbers, key: &str) -> Result<u32, String> {
