@@ -344,10 +344,10 @@ mod tests {
         let _beside = ALONE.read();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        drop(Alarm::set(after(5), &waker).unwrap());
+        drop(Alarm::set(after(300), &waker).unwrap());
         assert_eq!(Arc::strong_count(&count), 2);
         let other = Arc::new(Count::default());
-        let _later = Alarm::set(after(30), &Waker::from(Arc::clone(&other))).unwrap();
+        let _later = Alarm::set(after(600), &Waker::from(Arc::clone(&other))).unwrap();
         until(|| other.0.load(Ordering::SeqCst) > 0);
         assert_eq!(count.0.load(Ordering::SeqCst), 0);
     }
@@ -356,7 +356,7 @@ mod tests {
     fn a_waker_that_changes_is_the_one_that_is_called() {
         let _beside = ALONE.read();
         let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
-        let alarm = Alarm::set(after(30), &Waker::from(Arc::clone(&first))).unwrap();
+        let alarm = Alarm::set(after(500), &Waker::from(Arc::clone(&first))).unwrap();
         let waker = Waker::from(Arc::clone(&second));
         assert!(alarm.poll(&mut Context::from_waker(&waker)).is_pending());
         until(|| second.0.load(Ordering::SeqCst) > 0);

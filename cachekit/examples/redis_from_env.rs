@@ -28,7 +28,7 @@ async fn in_async_code() -> Result<(), Box<dyn std::error::Error>> {
 fn in_blocking_code() -> Result<(), Box<dyn std::error::Error>> {
     let config = cachekit::config_from_env()?;
     // What only code can say goes over what was configured.
-    let cache = cachekit::builder(&config)?.namespace("orders").deadline(Duration::from_millis(250)).build()?;
+    let cache = cachekit::builder(&config)?.namespace("orders").deadline(Duration::from_secs(2)).build()?;
     let cache = cache.blocking();
     let total = cache.get_or_load("total/2026-11", || expensive("November"))?;
     println!("blocking: {total}");

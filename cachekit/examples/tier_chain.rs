@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let here = chain(&redis)?;
     let elsewhere = Cache::builder().namespace("tier-chain").backend(backend(&redis)?).without_l1();
-    let elsewhere = elsewhere.build()?.blocking();
+    let elsewhere = elsewhere.deadline(Duration::from_secs(2)).build()?.blocking();
 
     // Somebody else stored it. The first read here brings it from Redis, and a copy of it into the directory.
     elsewhere.set("prices", &vec![1_u32, 2, 3])?;

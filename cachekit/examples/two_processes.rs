@@ -74,7 +74,9 @@ fn main() -> Result<(), Failure> {
 fn open() -> Result<Cache, Failure> {
     let config = cachekit::config_from_env()?;
     let day = Duration::from_secs(24 * 3600);
-    Ok(cachekit::builder(&config)?.namespace("two-processes").l1_ttl_cap(day).build()?)
+    let builder = cachekit::builder(&config)?.namespace("two-processes").l1_ttl_cap(day);
+    // An answer that comes too late is a miss, and this program takes a miss for a price that is gone.
+    Ok(builder.deadline(Duration::from_secs(5)).build()?)
 }
 
 /// The other process does what it is told, line by line.

@@ -31,7 +31,8 @@ fn cache(dir: &Path, redis: &Redis) -> Cache {
 #[test]
 fn a_copy_on_this_machine_answers_when_redis_is_gone_and_others_go_on_without_the_copy() {
     let (server, dir) = (Redis::start(), tempfile::tempdir().unwrap());
-    let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).without_l1().build().unwrap().blocking();
+    let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).without_l1();
+    let elsewhere = elsewhere.deadline(PATIENCE).build().unwrap().blocking();
     elsewhere.set("report", &"from another machine".to_owned()).unwrap();
 
     let cache = cache(dir.path(), &server);
@@ -75,7 +76,8 @@ fn what_is_deleted_here_is_gone_from_both_and_what_is_deleted_elsewhere_from_the
     let (server, dir) = (Redis::start(), tempfile::tempdir().unwrap());
     let builder = Cache::builder().tier(front(dir.path())).backend(backend(&server.url()).unwrap());
     let here = builder.deadline(PATIENCE).build().unwrap().blocking();
-    let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).build().unwrap().blocking();
+    let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap());
+    let elsewhere = elsewhere.deadline(PATIENCE).build().unwrap().blocking();
     here.set("k", &1_u32).unwrap();
     here.delete("k").unwrap();
     assert_eq!((here.get::<u32>("k").unwrap(), elsewhere.get::<u32>("k").unwrap()), (None, None));
@@ -96,9 +98,10 @@ fn lives_are_capped_in_front_and_kept_behind() {
     let (server, dir) = (Redis::start(), tempfile::tempdir().unwrap());
     const LIFE: Duration = Duration::from_secs(1);
     let short = front(dir.path()).ttl(LIFE).write(WritePolicy::Through);
-    let cache = Cache::builder().tier(short).backend(backend(&server.url()).unwrap()).without_l1().build().unwrap();
-    let here = cache.blocking();
-    let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).without_l1().build().unwrap().blocking();
+    let here = Cache::builder().tier(short).backend(backend(&server.url()).unwrap()).without_l1();
+    let here = here.deadline(PATIENCE).build().unwrap().blocking();
+    let elsewhere = Cache::builder().backend(backend(&server.url()).unwrap()).without_l1();
+    let elsewhere = elsewhere.deadline(PATIENCE).build().unwrap().blocking();
     // Both have connected, so that what follows takes a fraction of the copy's life; where it does not, nothing is said.
     assert_eq!((here.get::<u32>("other").unwrap(), elsewhere.get::<u32>("other").unwrap()), (None, None));
     let began = Instant::now();
@@ -115,7 +118,7 @@ fn a_chain_comes_from_the_configuration() {
     let (server, dir) = (Redis::start(), tempfile::tempdir().unwrap());
     let toml = dir.path().join("cachekit.toml");
     let text = format!(
-        "[[tier]]\nbackend = \"file://{0}/a\"\nttl = \"10m\"\n[[tier]]\nbackend = \"file://{0}/b\"\n[[tier]]\nbackend = \"{1}\"\n",
+        "deadline = \"20s\"\n[[tier]]\nbackend = \"file://{0}/a\"\nttl = \"10m\"\n[[tier]]\nbackend = \"file://{0}/b\"\n[[tier]]\nbackend = \"{1}\"\n",
         dir.path().display(),
         server.url()
     );

@@ -6,7 +6,8 @@ use crate::program::Home;
 fn a_bench_shows_percentiles_and_leaves_nothing() {
     let home = Home::new();
     home.run(["set", "mine", "value"]).expect(0);
-    let args = ["bench", "--duration", "200ms", "--warm-up", "10ms", "--callers", "4", "--keys", "50"];
+    let args =
+        ["bench", "--duration", "1s", "--warm-up", "10ms", "--deadline", "30s", "--callers", "4", "--keys", "50"];
     let ran = home.run(args).expect(0);
     for word in ["per second", "p50", "p99.9", "max", "get", "set"] {
         assert!(ran.out().contains(word), "{word}: {ran:?}");

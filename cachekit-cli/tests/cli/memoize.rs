@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -18,7 +19,7 @@ fn runs(home: &Home) -> usize {
 
 #[test]
 fn both_streams_and_the_exit_code_are_replayed_byte_for_byte() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, r"printf 'out\000\377'; printf 'err\r\n' >&2; exit 7");
     let first = home.run(["run", "--ttl", "10m", "--", "sh", "-c", &script]).expect(7);
     let second = home.run(["run", "--ttl", "10m", "--", "sh", "-c", &script]).expect(7);
@@ -30,7 +31,7 @@ fn both_streams_and_the_exit_code_are_replayed_byte_for_byte() {
 
 #[test]
 fn the_key_holds_arguments_directory_and_named_variables() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "echo $0");
     let run = |more: &[&str]| home.run(["run", "--ttl", "10m", "--", "sh", "-c", &script].iter().chain(more)).expect(0);
     run(&["a"]);
@@ -51,7 +52,7 @@ fn the_key_holds_arguments_directory_and_named_variables() {
 
 #[test]
 fn a_key_of_ones_own_names_the_entry() {
-    let home = Home::new();
+    let home = Home::patient();
     home.run(["run", "--ttl", "10m", "--key", "job", "--", "echo", "one"]).expect(0);
     assert_eq!(home.run(["run", "--ttl", "10m", "--key", "job", "--", "echo", "two"]).expect(0).out(), "one\n");
     home.run(["del", "job"]).expect(0);
@@ -61,7 +62,7 @@ fn a_key_of_ones_own_names_the_entry() {
 
 #[test]
 fn refresh_runs_now_and_replaces_what_is_stored() {
-    let home = Home::new();
+    let home = Home::patient();
     let job = |args: &[&str], word: &str| {
         let start = ["run", "--ttl", "10m", "--key", "job"];
         home.run(start.iter().chain(args).chain(&["--", "echo", word])).expect(0).out().to_owned()
@@ -73,7 +74,7 @@ fn refresh_runs_now_and_replaces_what_is_stored() {
 
 #[test]
 fn failures_are_stored_too_unless_only_successes_are_wanted() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "exit 1");
     for expected in [1, 2] {
         home.run(["run", "--ttl", "10m", "--success-only", "--", "sh", "-c", &script]).expect(1);
@@ -87,7 +88,7 @@ fn failures_are_stored_too_unless_only_successes_are_wanted() {
 
 #[test]
 fn a_command_that_a_signal_ended_is_not_stored() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "kill -KILL $$");
     for expected in [1, 2] {
         home.run(["run", "--ttl", "10m", "--", "sh", "-c", &script]).expect(137);
@@ -97,7 +98,7 @@ fn a_command_that_a_signal_ended_is_not_stored() {
 
 #[test]
 fn a_command_that_cannot_be_started_has_the_exit_codes_of_shells() {
-    let home = Home::new();
+    let home = Home::patient();
     assert!(home.run(["run", "--ttl", "1m", "--", "no-such-command"]).expect(127).err.contains("no-such-command"));
     let file = home.write("not-executable", "");
     home.run(["run", "--ttl", "1m", "--", file.to_str().unwrap()]).expect(126);
@@ -106,13 +107,13 @@ fn a_command_that_cannot_be_started_has_the_exit_codes_of_shells() {
 
 #[test]
 fn a_command_reads_nothing_that_is_not_in_its_key() {
-    let home = Home::new();
+    let home = Home::patient();
     assert_eq!(home.feed(["run", "--ttl", "1m", "--", "cat"], b"input").expect(0).out, b"");
 }
 
 #[test]
 fn output_beyond_the_limit_is_shown_and_not_stored() {
-    let home = Home::new();
+    let home = Home::patient();
     let config = home.write("c.toml", "max_value = 1000\n");
     let script = counting(&home, "head -c 5000 /dev/zero");
     for expected in [1, 2] {
@@ -124,7 +125,7 @@ fn output_beyond_the_limit_is_shown_and_not_stored() {
 
 #[test]
 fn an_outage_does_not_keep_the_command_from_running() {
-    let home = Home::new();
+    let home = Home::patient();
     let file = home.write("file", "");
     let url = format!("file://{}/below", file.display());
     let ran = home.run(["--backend", &url, "run", "--ttl", "1m", "--", "sh", "-c", "echo out; exit 5"]).expect(5);
@@ -133,7 +134,7 @@ fn an_outage_does_not_keep_the_command_from_running() {
 
 #[test]
 fn a_mistake_in_the_configuration_does() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "true");
     home.run(["--backend", "file://relative", "run", "--ttl", "1m", "--", "sh", "-c", &script]).expect(2);
     home.run(["run", "--", "sh", "-c", &script]).expect(2);
@@ -143,7 +144,7 @@ fn a_mistake_in_the_configuration_does() {
 
 #[test]
 fn a_damaged_entry_is_replaced_by_running_again() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "echo out");
     let run = || home.run(["run", "--ttl", "10m", "--", "sh", "-c", &script]).expect(0);
     run();
@@ -156,7 +157,7 @@ fn a_damaged_entry_is_replaced_by_running_again() {
 
 #[test]
 fn somebody_elses_entry_is_left_alone() {
-    let home = Home::new();
+    let home = Home::patient();
     home.run(["set", "job", "precious"]).expect(0);
     let ran = home.run(["run", "--ttl", "1m", "--key", "job", "--", "echo", "out"]).expect(0);
     assert!(ran.out() == "out\n" && ran.err.contains("left alone"), "{}", ran.err);
@@ -165,7 +166,7 @@ fn somebody_elses_entry_is_left_alone() {
 
 #[test]
 fn a_hundred_at_once_run_the_command_once() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "sleep 1; echo done");
     let children: Vec<_> = (0..100)
         .map(|_| {
@@ -183,7 +184,7 @@ fn a_hundred_at_once_run_the_command_once() {
 
 #[test]
 fn a_command_that_takes_longer_than_a_lease_is_still_run_once() {
-    let home = Home::new();
+    let home = Home::patient();
     // A lease is held for 10 s and renewed.
     let script = counting(&home, "sleep 12; echo done");
     let run = || {
@@ -199,11 +200,12 @@ fn a_command_that_takes_longer_than_a_lease_is_still_run_once() {
 
 #[test]
 fn a_waiter_runs_the_command_itself_in_the_end() {
-    let home = Home::new();
-    let script = counting(&home, "sleep 3");
+    let home = Home::patient();
+    // The first one ends when the second has begun to run it: that is what it waits for.
+    let script = counting(&home, "until [ \"$(wc -l < marker)\" -ge 2 ]; do sleep 0.05; done");
     let mut first = home.command(["run", "--ttl", "10m", "--", "sh", "-c", &script]).spawn().unwrap();
     while runs(&home) == 0 {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
     let second = home.run(["run", "--ttl", "10m", "--wait", "100ms", "--", "sh", "-c", &script]).expect(0);
     assert!(second.err.contains("run here too"), "{}", second.err);
@@ -213,12 +215,12 @@ fn a_waiter_runs_the_command_itself_in_the_end() {
 
 #[test]
 fn a_killed_holder_keeps_others_waiting_no_longer_than_its_lease() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "[ -e go ] || exec sleep 20; echo done");
     let command = ["run", "--ttl", "10m", "--", "sh", "-c", &script];
     let mut holder = home.command(command).spawn().unwrap();
     while runs(&home) == 0 {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
     holder.kill().unwrap();
     holder.wait().unwrap();
@@ -231,7 +233,7 @@ fn a_killed_holder_keeps_others_waiting_no_longer_than_its_lease() {
 
 #[test]
 fn whoever_ends_the_program_ends_the_command_and_nothing_is_stored() {
-    let home = Home::new();
+    let home = Home::patient();
     let script = counting(&home, "trap 'kill $!; exit 9' TERM; echo partial; sleep 600 & wait");
     let child = home.command(["run", "--ttl", "10m", "--", "sh", "-c", &script]).stdout(Stdio::piped()).spawn();
     let mut child = child.unwrap();
@@ -245,7 +247,7 @@ fn whoever_ends_the_program_ends_the_command_and_nothing_is_stored() {
 
 #[test]
 fn with_json_the_output_is_in_the_document() {
-    let home = Home::new();
+    let home = Home::patient();
     let run =
         || home.run(["--json", "run", "--ttl", "10m", "--key", "j", "--", "sh", "-c", "echo o; echo e >&2; exit 4"]);
     let expected = |hit| {

@@ -26,6 +26,14 @@ impl Home {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// Whose program waits for its store as long as a busy machine may take: what its operations miss is missed for another
+    /// reason. The file is the one that is found when none is named.
+    pub(crate) fn patient() -> Self {
+        let home = Self::new();
+        home.write(".config/cachekit/cachekit.toml", "deadline = \"60s\"\n");
+        home
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -15,7 +15,7 @@ fn seed(home: &Home, url: &str, count: usize) {
 
 #[test]
 fn redis_to_files_and_back_keeps_values_and_lives() {
-    let home = Home::new();
+    let home = Home::patient();
     let redis = Redis::start();
     let other = Redis::start();
     let files = format!("file://{}", home.path().join("files").display());
@@ -37,7 +37,7 @@ fn redis_to_files_and_back_keeps_values_and_lives() {
 
 #[test]
 fn entries_that_are_merely_named_like_leases_arrive() {
-    let home = Home::new();
+    let home = Home::patient();
     let (redis, other) = (Redis::start(), Redis::start());
     redis.command(&["SET", "deploy:lock", &"v".repeat(65), "PX", "60000"]);
     redis.command(&["SET", "app:lock", "without an end"]);
@@ -48,7 +48,7 @@ fn entries_that_are_merely_named_like_leases_arrive() {
 
 #[test]
 fn redis_to_memcached_shortens_what_memcached_does_not_take_and_the_engine_finds_it() {
-    let home = Home::new();
+    let home = Home::patient();
     let (redis, memcached) = (Redis::start(), Memcached::start());
     seed(&home, &redis.url(), 3);
     let long = "k".repeat(300);
@@ -63,7 +63,7 @@ fn redis_to_memcached_shortens_what_memcached_does_not_take_and_the_engine_finds
 
 #[test]
 fn a_source_that_cannot_list_is_a_mistake_that_says_so() {
-    let home = Home::new();
+    let home = Home::patient();
     let (memcached, redis) = (Memcached::start(), Redis::start());
     let ran = home.run(["copy", &memcached.url(), &redis.url()]).expect(2);
     assert!(ran.err.contains("cannot list"), "{ran:?}");
@@ -71,7 +71,7 @@ fn a_source_that_cannot_list_is_a_mistake_that_says_so() {
 
 #[test]
 fn what_failed_half_way_is_finished_by_the_next_run() {
-    let home = Home::new();
+    let home = Home::patient();
     let (from, to) = (Redis::start(), Redis::start());
     for number in 0..200 {
         from.command(&["SET", &format!("plain:{number}"), &"v".repeat(1000), "EX", "3600"]);
@@ -96,11 +96,10 @@ fn what_failed_half_way_is_finished_by_the_next_run() {
 
 #[test]
 fn a_copy_goes_on_from_the_place_where_its_source_went_away() {
-    let home = Home::new();
+    let home = Home::patient();
     let (from, to) = (Redis::start(), Redis::start());
-    for number in 0..300 {
-        from.command(&["SET", &format!("plain:{number}"), "value"]);
-    }
+    // So many that the copy is far from its end when it is killed.
+    from.command(&["DEBUG", "POPULATE", "5000", "plain", "5"]);
     let place = home.path().join("place");
     let (from_url, to_url) = (from.url(), to.url());
     let args = ["copy", &from_url, &to_url, "--resume", place.to_str().unwrap(), "--batch", "1", "--json"];
@@ -122,11 +121,10 @@ fn a_copy_goes_on_from_the_place_where_its_source_went_away() {
 
 #[test]
 fn a_copy_does_not_go_on_in_a_source_that_was_restarted() {
-    let home = Home::new();
+    let home = Home::patient();
     let (from, to) = (Redis::start(), Redis::start());
-    for number in 0..300 {
-        from.command(&["SET", &format!("plain:{number}"), "value"]);
-    }
+    // So many that the copy is far from its end when it is killed.
+    from.command(&["DEBUG", "POPULATE", "5000", "plain", "5"]);
     let place = home.path().join("place");
     let (from_url, to_url) = (from.url(), to.url());
     let args = ["copy", &from_url, &to_url, "--resume", place.to_str().unwrap(), "--batch", "1", "--json"];
@@ -145,10 +143,23 @@ fn a_copy_does_not_go_on_in_a_source_that_was_restarted() {
 
 #[test]
 fn a_bench_of_each_server_has_no_errors_and_leaves_nothing() {
-    let home = Home::new();
+    let home = Home::patient();
     let (redis, memcached) = (Redis::start(), Memcached::start());
     for url in [redis.url(), memcached.url()] {
-        let args = ["bench", "--backend", &url, "--duration", "300ms", "--warm-up", "50ms", "--keys", "500", "--json"];
+        let args = [
+            "bench",
+            "--backend",
+            &url,
+            "--duration",
+            "1s",
+            "--warm-up",
+            "50ms",
+            "--keys",
+            "500",
+            "--json",
+            "--deadline",
+            "30s",
+        ];
         let ran = home.run(args).expect(0).json();
         assert!(ran["operations"]["get"]["count"].as_u64().unwrap() > 0, "{ran}");
         assert_eq!((&ran["errors"], &ran["keys_left"]), (&json!(0), &json!(0)), "{ran}");
@@ -158,7 +169,7 @@ fn a_bench_of_each_server_has_no_errors_and_leaves_nothing() {
 
 #[test]
 fn a_bench_of_a_server_that_stops_says_what_failed() {
-    let home = Home::new();
+    let home = Home::patient();
     let redis = Redis::start();
     let url = redis.url();
     redis.stop();

@@ -167,11 +167,15 @@ async fn a_client_that_says_nothing_is_left_before_and_after_a_request() {
     // In the handshake.
     assert!(all(&mut connect(&fixture.server, "").await).await.is_empty());
     let server = plain(Bounds { header_timeout: short, idle_timeout: short, ..Bounds::default() }).await;
-    // Between two versions of the protocol, and after a request.
-    for text in ["", "PRI * HTTP/2.0\r\n\r\nSM", "GET", &head("GET", "/v1/cache/k", "")] {
+    // Between two versions of the protocol.
+    for text in ["", "PRI * HTTP/2.0\r\n\r\nSM", "GET"] {
         let answer = all(&mut connect(&server, text).await).await;
-        assert_eq!(answer.starts_with("HTTP/1.1 404"), text.ends_with("\r\n\r\n"), "{text}: {answer}");
+        assert!(answer.is_empty(), "{text}: {answer}");
     }
+    // After a request, whose head has come however long that took.
+    let server = plain(Bounds { idle_timeout: short, ..Bounds::default() }).await;
+    let answer = all(&mut connect(&server, &head("GET", "/v1/cache/k", "")).await).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
 }
 
 #[tokio::test]

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use cachekit_serve::Bounds;
+
 use crate::fixture::{Fixture, client_speaking};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_and_fifty_six_clients_get_what_they_stored() {
-    let fixture = Arc::new(Fixture::start().await);
+    // All of them begin with a handshake at the same time, on a machine that may be busy.
+    let patient = Bounds { header_timeout: Duration::from_secs(60), ..Bounds::default() };
+    let fixture = Arc::new(Fixture::with(|builder| builder.bounds(patient)).await);
     let requests = Arc::new(AtomicU64::new(0));
     let until = Instant::now() + Duration::from_secs(3);
     let mut clients = tokio::task::JoinSet::new();

@@ -16,7 +16,9 @@ pub(super) fn patient() -> FillLocks {
 }
 
 pub(super) async fn until(what: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
     while !what() {
+        assert!(std::time::Instant::now() < end, "not within a minute");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -278,7 +280,7 @@ impl Cas for Awry {
 fn awry(bench: &Bench, fences: bool, answer: fn() -> Result<bool, BackendError>) -> (Cache, Arc<Awry>) {
     let (inner, unlocks, before_unlock) = (bench.store.clone(), AtomicBool::new(false), Gate::default());
     let store = Arc::new(Awry { inner, answer, unlocks, before_unlock, fences });
-    let locks = FillLocks::default().with_patience(Duration::from_millis(5));
+    let locks = FillLocks::default().with_patience(Duration::from_millis(300));
     let backend = Arc::clone(&store) as Arc<dyn Backend>;
     (bench.builder(backend).fill_locks(locks).deadline(Duration::from_secs(60)).build().unwrap(), store)
 }

@@ -176,6 +176,7 @@ async fn no_read_goes_back_behind_a_finished_write() {
     let cache = Cache::builder()
         .backend(Arc::new(Memory::new(MemoryConfig::default())))
         .l1(L1Config::with_max_bytes(1 << 20))
+        .deadline(Duration::from_secs(60))
         .build()
         .unwrap();
     // Per key what the source of truth holds, which changes before the cache is told, and the newest number that the
