@@ -1,11 +1,12 @@
 //! Which bytes are let into the process: signed ones, locked ones, a copy of them, and one line in the log for each.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 
 use cachekit::{Config, Environment, Sources};
 use cachekit_e2e::canaries::{Canary, all_of, leaks};
@@ -167,13 +168,21 @@ fn a_copy_is_made_once_for_the_same_bytes_and_anew_for_others() {
     assert_eq!(copies().difference(&before).count(), 2);
 }
 
-/// What a subscriber of the log hears.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What is logged by a thread that listens to itself.
+    static HEARD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Where the one subscriber of this process writes: to the thread that speaks.
+///
+/// A subscriber for each thread would be missed now and then: while there is but one, the interest in a place that logs is
+/// decided for all by the thread that comes there first, which may be that of a test without a subscriber.
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        HEARD.with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.extend_from_slice(bytes)));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -182,17 +191,17 @@ impl Write for Log {
 }
 
 impl Log {
-    /// All that is logged while `work` is done, line by line.
+    /// All that this thread logs while `work` is done, line by line.
     fn of(work: impl FnOnce()) -> Vec<String> {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .with_max_level(tracing::Level::TRACE)
-            .finish();
-        tracing::subscriber::with_default(subscriber, work);
-        let bytes = log.0.lock().unwrap().clone();
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().with_writer(|| Log).with_ansi(false);
+            let subscriber = subscriber.with_max_level(tracing::Level::TRACE).finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
+        });
+        HEARD.set(Some(Vec::new()));
+        work();
+        let bytes = HEARD.take().unwrap();
         String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
 }
@@ -349,7 +358,9 @@ fn a_program_with_more_rights_than_its_starter_loads_nothing_that_its_environmen
     let dir = root().join("target/e2e/privileged");
     fs::create_dir_all(&dir).unwrap();
     let program = dir.join(format!("probe-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_probe"), &program).unwrap();
+    // By a process of its own: a copy made here would be open for writing in whatever another test starts at that moment, and
+    // the kernel runs no program that somebody may still write.
+    cachekit_e2e::output(Command::new("cp").arg(env!("CARGO_BIN_EXE_probe")).arg(&program));
     let run = || {
         let mut probe = Command::new(&program);
         let probe = probe.arg("environment").env("CACHEKIT_PLUGIN_PATH", "/home/mallory/plugins");
