@@ -7,7 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cachekit_core::blocking::wait;
@@ -32,14 +32,29 @@ fn cx() -> Cx<'static> {
 }
 
 /// Three cycles warm up what is made once; a hundred more must add nothing.
+///
+/// What is on its way out is counted until it is gone, so whoever finds a difference counts again, for ten seconds. Where there
+/// is less than before, it was the first count that saw something on its way out, and a hundred more are held to the second.
 fn cycles(library: &Path, options: &str) {
-    for n in 0..103 {
-        if n == 3 {
-            println!("{}", counted());
+    (0..3).for_each(|_| cycle(library, options));
+    let mut before = counted();
+    loop {
+        (0..100).for_each(|_| cycle(library, options));
+        let (asked, mut after) = (Instant::now(), counted());
+        while after != before && asked.elapsed() < Duration::from_secs(10) {
+            after = counted();
         }
-        cycle(library, options);
+        let grew = after.iter().zip(&before).any(|((_, after), (_, before))| after > before);
+        if after == before || grew {
+            println!("{}\n{}", told(&before), told(&after));
+            return;
+        }
+        before = after;
     }
-    println!("{}", counted());
+}
+
+fn told(counted: &Counted) -> String {
+    counted.map(|(what, count)| format!("{count} {what}")).join(", ")
 }
 
 /// An instance from its begin to its end.
@@ -52,8 +67,10 @@ fn cycle(library: &Path, options: &str) {
     let _ = wait(backend.close(&cx()));
 }
 
+type Counted = [(&'static str, usize); 3];
+
 /// Descriptors, threads, mapped libraries. Threads that are on their way out are waited for.
-fn counted() -> String {
+fn counted() -> Counted {
     let entries = |what: &str| std::fs::read_dir(what).unwrap().count();
     let (mut threads, mut same) = (entries("/proc/self/task"), 0);
     while same < 20 {
@@ -64,7 +81,7 @@ fn counted() -> String {
     }
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let libraries = maps.lines().filter(|line| line.contains(".so")).count();
-    format!("{} descriptors, {threads} threads, {libraries} mapped parts", entries("/proc/self/fd"))
+    [("descriptors", entries("/proc/self/fd")), ("threads", threads), ("mapped parts", libraries)]
 }
 
 fn set(backend: &Arc<dyn Backend>, key: &[u8], value: Bytes) -> Result<(), BackendError> {
