@@ -3,7 +3,7 @@
 mod store;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cachekit_dynamodb::DynamoDbBackend;
@@ -170,31 +170,52 @@ async fn what_a_batch_left_undone_is_sent_again_and_nothing_is_lost() {
 async fn what_is_undone_at_the_deadline_is_an_error_of_its_own() {
     let moto = Moto::start();
     // Three the first time, and none after.
-    let rewrite = |asked: &Asked| {
-        let count = if asked.before == 0 { 3 } else { 0 };
-        asked.operation.starts_with("Batch").then(|| half_of(asked, count))
+    let first = Arc::new(AtomicBool::new(false));
+    let is_first = Arc::clone(&first);
+    let rewrite = move |asked: &Asked| {
+        let batch = asked.operation.starts_with("Batch");
+        batch.then(|| half_of(asked, if is_first.swap(false, Ordering::SeqCst) { 3 } else { 0 }))
     };
     let (_rewriter, backend) = behind(&moto, &json!({}), rewrite);
     set(&backend, "absent", b"").await;
     let names = ["a", "b", "c", "d", "e"];
     let items: Vec<_> =
         names.iter().map(|name| SetItem { key: key(name), value: Bytes::new(), ttl: Ttl::Never }).collect();
-    let short = || Cx::within(Duration::from_millis(3000));
+    let keys: Vec<Key<'_>> = names.iter().map(|name| key(name)).collect();
+    // Whether the first exchange came to its end. On a machine too busy for that the deadline ends it too, and a longer one is
+    // tried; what is said of what was not done holds in every try.
     let check = |done: Vec<Option<BackendError>>| {
-        assert!(done[..3].iter().all(Option::is_none), "{done:?}");
-        for error in &done[3..] {
-            let error = error.as_ref().expect("it was not done");
+        assert!(done[3..].iter().all(Option::is_some), "{done:?}");
+        for error in done.iter().flatten() {
             // Late is the one whose last try was under way.
             assert!(matches!(error.kind(), Kind::Throttled | Kind::Timeout), "{error}");
             assert_ne!(error.retry(), Retry::No);
         }
+        done[..3].iter().all(Option::is_none)
     };
-    check(within(backend.set_many(&items, &short())).await.unwrap().into_iter().map(Result::err).collect());
-    let keys: Vec<Key<'_>> = names.iter().map(|name| key(name)).collect();
-    let found = within(backend.get_many(&keys, &short())).await.unwrap();
-    assert!(found[..3].iter().all(|found| found.as_ref().unwrap().is_some()));
-    check(found.into_iter().map(Result::err).collect());
-    let error = within(Clear::clear(&backend, b"", &short())).await.unwrap_err();
+    let tries = [3, 12, 48].map(Duration::from_secs);
+    let (mut written, mut read) = (false, false);
+    for time in tries {
+        first.store(true, Ordering::SeqCst);
+        let done = within(backend.set_many(&items, &Cx::within(time))).await.unwrap();
+        written = check(done.into_iter().map(Result::err).collect());
+        if written {
+            break;
+        }
+    }
+    assert!(written, "three items are written in the longest of {tries:?}");
+    for time in tries {
+        first.store(true, Ordering::SeqCst);
+        let found = within(backend.get_many(&keys, &Cx::within(time))).await.unwrap();
+        assert!(found.iter().flatten().all(Option::is_some), "what was written is not missing");
+        read = check(found.into_iter().map(Result::err).collect());
+        if read {
+            break;
+        }
+    }
+    assert!(read, "three items are read in the longest of {tries:?}");
+    first.store(false, Ordering::SeqCst);
+    let error = within(Clear::clear(&backend, b"", &Cx::within(tries[0]))).await.unwrap_err();
     assert!(matches!(error.kind(), Kind::Throttled | Kind::Timeout), "a clear that was not done is no number: {error}");
 }
 
@@ -331,8 +352,9 @@ async fn a_server_that_is_down_or_silent_costs_no_more_than_the_deadline() {
 #[tokio::test]
 async fn an_exchange_that_is_not_answered_gives_way_to_the_next() {
     let moto = Moto::start();
+    // So long that the server, which answers in Python, does not need it for those that it does answer.
     let silent = |asked: &Asked| (asked.operation == "GetItem" && asked.before == 0).then_some(Answer::Silence);
-    let (rewriter, backend) = behind(&moto, &json!({ "timeout": 2.0, "max_attempts": 2 }), silent);
+    let (rewriter, backend) = behind(&moto, &json!({ "timeout": 8.0, "max_attempts": 2 }), silent);
     set(&backend, "k", b"v").await;
     assert_eq!(within(backend.get(key("k"), &cx())).await.unwrap(), Some(Bytes::from_static(b"v")));
     assert_eq!(rewriter.count("GetItem"), 2);
