@@ -73,36 +73,36 @@ impl Cache {
     /// a thread for such work. The file is readable by its owner alone.
     ///
     /// # Errors
-    /// [`SnapshotError`]; whatever stood at `path` stands there still.
+    /// [`SnapshotError`]; whatever stood at `path` stands there still. The one exception: if the directory cannot be synced in
+    /// the end, the new one is there, and may not outlast a loss of power.
     pub fn save_snapshot(&self, path: impl AsRef<Path>) -> Result<u64, SnapshotError> {
-        let path = path.as_ref();
         if self.check_open().is_err() {
             return Err(SnapshotError::Closed);
         }
+        self.save_to(path.as_ref(), open_private)
+    }
+
+    /// The same, whether or not the cache is open. `open` is how the file beside is opened.
+    pub(super) fn save_to(&self, path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<u64, SnapshotError> {
         let failed = |source| SnapshotError::Io { path: path.into(), source };
         let beside = beside(path).map_err(failed)?;
-        let file = open_private(&beside).map_err(failed)?;
-        // The lock ends with the process, so one that was killed leaves a file that the next may overwrite.
-        if file.try_lock().is_err() {
+        let Some(file) = take(&beside, open).map_err(failed)? else {
             return Err(SnapshotError::Busy { path: path.into() });
-        }
+        };
         let written = file.set_len(0).and_then(|()| self.write_snapshot(&file));
-        let saved = written.and_then(|entries| {
+        let renamed = written.and_then(|entries| {
             file.sync_all()?;
             fs::rename(&beside, path)?;
-            sync_directory(path)?;
             Ok(entries)
         });
-        match saved {
-            Ok(entries) => {
-                self.near.counters.snapshots_saved.add();
-                Ok(entries)
-            }
-            Err(source) => {
-                let _ = fs::remove_file(&beside);
-                Err(failed(source))
-            }
-        }
+        let entries = renamed.map_err(|source| {
+            // Ours still: nobody else takes this name while its file is locked.
+            let _ = fs::remove_file(&beside);
+            failed(source)
+        })?;
+        sync_directory(path).map_err(failed)?;
+        self.near.counters.snapshots_saved.add();
+        Ok(entries)
     }
 
     fn write_snapshot(&self, file: &File) -> io::Result<u64> {
@@ -266,7 +266,46 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(beside))
 }
 
-fn open_private(path: &Path) -> io::Result<File> {
+/// How often a file is opened anew that has moved on meanwhile.
+const ATTEMPTS: u32 = 16;
+
+/// The file beside, locked and in its place; `None` if somebody else is at it. The lock ends with the process, so one that was
+/// killed leaves a file that the next may overwrite.
+///
+/// Between opening and locking, whoever had it may have finished and renamed it: what is locked then is the snapshot itself, which
+/// must not be touched. Once it is locked in its place, it stays there: others lock before they rename.
+fn take(beside: &Path, open: impl Fn(&Path) -> io::Result<File>) -> io::Result<Option<File>> {
+    for _ in 0..ATTEMPTS {
+        let file = open(beside)?;
+        match file.try_lock() {
+            Ok(()) if stands_at(&file, beside)? => return Ok(Some(file)),
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `path` is the name of this very file.
+#[cfg(unix)]
+fn stands_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mine = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (mine.dev(), mine.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where files have no numbers.
+#[cfg(not(unix))]
+fn stands_at(_: &File, path: &Path) -> io::Result<bool> {
+    path.try_exists()
+}
+
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]

@@ -236,3 +236,34 @@ async fn a_snapshot_that_is_loaded_late_brings_back_nothing_that_was_deleted_rep
     assert_eq!(cleared.load_snapshot(&place.path), 1);
     assert_eq!(*cleared.namespace("other").unwrap().get::<u32>("k").await.unwrap().unwrap(), 1);
 }
+
+#[tokio::test]
+async fn who_opens_the_file_beside_before_it_takes_its_place_does_not_write_into_the_snapshot() {
+    use crate::cache::snapshot::open_private;
+    use std::sync::atomic::AtomicU32;
+
+    let place = place();
+    let (first, second) = (place.saved(3).await, place.cache());
+    second.set("0", &"value 0").await.unwrap();
+    // Others finish theirs after this one has opened the file, and before it locks it: once, then whenever it tries.
+    let opened = AtomicU32::new(0);
+    let overtaken = |times: u32| {
+        let (first, path, opened) = (&first, &place.path, &opened);
+        move |beside: &std::path::Path| {
+            let file = open_private(beside)?;
+            if opened.fetch_add(1, Ordering::SeqCst) < times {
+                assert_eq!(first.save_snapshot(path).unwrap(), 3);
+            }
+            Ok(file)
+        }
+    };
+    let busy = second.save_to(&place.path, overtaken(u32::MAX));
+    assert!(matches!(busy, Err(crate::cache::SnapshotError::Busy { .. })), "{busy:?}");
+    assert_eq!(place.restored(3).await, 3, "what stood there stands there still");
+    opened.store(0, Ordering::SeqCst);
+    assert_eq!(second.save_to(&place.path, overtaken(1)).unwrap(), 1);
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
+    assert_eq!(place.restored(1).await, 1);
+    let files = std::fs::read_dir(place.path.parent().unwrap()).unwrap().count();
+    assert!(files <= 2, "one snapshot, and at most what was opened beside it");
+}
