@@ -522,7 +522,7 @@ impl CacheBuilder {
             encryption: self.encryption,
             held: Arc::new(Held::default()),
             dictionaries: Upkeep::default(),
-            ended: tokio::sync::Mutex::default(),
+            end: Default::default(),
         };
         let cache = Cache::assemble(engine, namespace);
         if let Some(path) = &cache.settings().snapshot {

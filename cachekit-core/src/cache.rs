@@ -112,8 +112,8 @@ pub(crate) struct Engine {
     pub(crate) dictionaries: Upkeep,
     /// What the codec encrypts with, for handles that seal in another format.
     pub(crate) encryption: Option<Encryption>,
-    /// Whether the cache has come to its end. Held by who ends it.
-    pub(crate) ended: tokio::sync::Mutex<bool>,
+    /// How far its end has come.
+    pub(crate) end: upkeep::End,
 }
 
 impl Deref for Engine {

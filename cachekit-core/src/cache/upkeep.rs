@@ -1,29 +1,61 @@
 //! What operators and long-lived programs ask of a cache: lives, listings, clearing, health, an orderly end.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::copies::Read;
+use super::snapshot::open_private;
 use super::{At, Cache, Engine, Entry, SetOptions, Unsettled};
 use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
 use crate::guard::breaker::BreakerState;
-use crate::guard::deadline::within;
+use crate::guard::deadline::{background, within};
 use crate::guard::stack::GuardHealth;
 use crate::invalidate::NamespaceSlot;
 use crate::invalidate::tags::TagError;
 use crate::key::{WireKey, epoch_of, strip};
 use crate::l1::HotKey;
 use crate::observe::Stats;
+use crate::process::{Anew, PerProcess};
 use crate::tier::Tier;
 
 /// Items asked of a store per page of a listing.
 const PAGE: usize = 256;
 /// Attempts of a conditional write before a busy key is given up.
 const CAS_ATTEMPTS: u32 = 8;
+
+/// How far the end of a cache has come.
+pub(crate) struct End {
+    /// Whether L1 was left to the next process, or is being.
+    is_saved: AtomicBool,
+    done: PerProcess<Done>,
+}
+
+/// Whether a cache has come to its end. Held by who ends it, so a child made by `fork()` begins with its own.
+#[derive(Default)]
+struct Done(Mutex<bool>);
+
+impl Anew for Done {
+    fn anew(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Default for End {
+    fn default() -> Self {
+        Self { is_saved: AtomicBool::new(false), done: PerProcess::new(Done::default()) }
+    }
+}
+
+impl End {
+    async fn done(&self) -> MutexGuard<'_, bool> {
+        self.done.get().0.lock().await
+    }
+}
 
 /// A page of [`Cache::keys`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,9 +177,23 @@ impl Cache {
                 None => return Ok(None),
             },
         };
-        // Until `get` stops finding it, which is not when the store may forget it.
-        let Some(end_ms) = opened.meta().times.fresh_until_ms() else { return Ok(Some(Ttl::Never)) };
-        Ok(end_ms.checked_sub(self.engine.clock.unix_ms()).filter(|left_ms| *left_ms > 0).and_then(Ttl::from_ms))
+        let now_ms = self.engine.clock.unix_ms();
+        Ok(self.found_until_ms(&opened.meta().times, now_ms).map_or(Some(Ttl::Never), |end_ms| {
+            end_ms.checked_sub(now_ms).filter(|left_ms| *left_ms > 0).and_then(Ttl::from_ms)
+        }))
+    }
+
+    /// Until `get` stops finding an entry that it finds now, which is not when the store may forget it. `None`: it does not stop.
+    fn found_until_ms(&self, times: &Times, now_ms: u64) -> Option<u64> {
+        let fresh_until_ms = times.fresh_until_ms()?;
+        if !self.engine.fresh.config.get_serves_stale {
+            return Some(fresh_until_ms);
+        }
+        match fresh_until_ms.max(times.stale_until_ms) {
+            end_ms if end_ms > now_ms => Some(end_ms),
+            // The store is away, and what L1 kept is found to its end.
+            _ => (times.expires_ms != 0).then_some(times.expires_ms),
+        }
     }
 
     /// The entry of `key` in the second tier, checked, with its times and its payload: for tools that show what they do
@@ -410,32 +456,34 @@ impl Cache {
     }
 
     /// Ends the cache for all of its clones: later operations answer [`Error::Closed`]. Idempotent. Refreshes under way are
-    /// dropped; writes that are still owed to the store are waited for, until the deadline of an operation.
+    /// dropped. Waited for are, one after the other and each for the deadline of one operation at most: another who is
+    /// closing it, the writes that are still owed to the store, tasks that do not end at once, the locks and marks of loads that
+    /// ended early on their way back, and the end of the store. So it takes five deadlines at most, and with
+    /// [`warm_start`](crate::CacheBuilder::warm_start) as long as the disk takes for the snapshot, which is written by a thread for
+    /// such work. Whoever does not wait that long may drop this future; the next call goes on with the rest.
     ///
     /// # Errors
     /// [`Error::Backend`] if the store could not end in order, [`Error::WritesBehind`] if it did not get everything that was
     /// accepted; it is closed all the same.
     pub async fn close(&self) -> Result<(), Error> {
         let engine = &*self.engine;
-        // Without L1 there is nothing to begin with, and the file may be that of a cache that has one.
-        if let Some(path) = &engine.settings.snapshot
-            && engine.settings.use_l1
-            && !engine.closed.load(Ordering::Acquire)
-            && let Err(error) = self.save_snapshot(path)
-        {
-            // The next process begins cold, which is no reason to stay open.
-            tracing::warn!(error = %error, "the snapshot of the first tier was not written");
-        }
         engine.closed.store(true, Ordering::Release);
         // One ends it, and whoever comes meanwhile hears of it afterwards. What went away in the middle is done by the next.
-        let ended = within(self.deadline(), Operation::Close, async { Ok(engine.ended.lock().await) }).await;
+        let ended = within(self.deadline(), Operation::Close, async { Ok(engine.end.done().await) }).await;
         let mut ended = ended?;
         if *ended {
             return Ok(());
         }
+        // Once: whoever comes later finds an L1 that may have been emptied.
+        if !engine.end.is_saved.swap(true, Ordering::AcqRel) {
+            self.leave_snapshot().await;
+        }
         // Before the store ends: what is owed to it is written first.
         let written = self.close_behind(self.deadline()).await;
-        engine.background.close(self.deadline()).await;
+        let given_up = engine.background.close(self.deadline()).await;
+        if given_up > 0 {
+            tracing::warn!(target: "cachekit", given_up, "tasks that write behind hung when the cache was closed");
+        }
         // Else others would wait for a lock that is nobody's, for as long as it is held.
         let _ = within(self.deadline(), Operation::Unlock, async {
             engine.held.returned().await;
@@ -455,6 +503,20 @@ impl Cache {
         };
         *ended = true;
         closed
+    }
+
+    /// Leaves L1 to the next process, if that was asked for. A whole L1 is written and synced: not on a thread that runs tasks.
+    async fn leave_snapshot(&self) {
+        // Without L1 there is nothing to begin with, and the file may be that of a cache that has one.
+        let Some(path) = self.engine.settings.snapshot.clone().filter(|_| self.engine.settings.use_l1) else { return };
+        let cache = self.borrowed();
+        let saving = background().spawn_blocking(move || cache.save_to(&path, open_private));
+        // The next process begins cold, which is no reason to stay open.
+        match saving.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error, "the snapshot of the first tier was not written"),
+            Err(_) => tracing::warn!("the snapshot of the first tier was not written: saving it panicked"),
+        }
     }
 
     /// Whether the second tier tells of changes by others right now, so that L1 keeps what is read from here on to its own end

@@ -141,6 +141,24 @@ async fn the_time_left_is_the_time_that_get_finds_it_and_the_store_keeps_it_to_t
 }
 
 #[tokio::test]
+async fn the_time_left_of_what_get_serves_stale_is_the_time_that_it_does() {
+    for with_store in [true, false] {
+        let bench = Bench::new();
+        let builder = if with_store { exact(&bench) } else { alone(&bench) };
+        let cache = builder.get_serves_stale(true).build().unwrap();
+        cache.set_with("k", &7_u32, SetOptions::default().with_ttl(MINUTE).with_stale(MINUTE)).await.unwrap();
+        for left_s in [120_u64, 60, 30] {
+            assert_eq!(cache.ttl("k").await.unwrap(), Ttl::from_ms(left_s * 1_000), "{with_store}");
+            assert!(cache.get::<u32>("k").await.unwrap().is_some());
+            bench.clock.advance(Duration::from_secs(if left_s == 120 { 60 } else { 30 }));
+        }
+        assert_eq!((cache.ttl("k").await.unwrap(), cache.get::<u32>("k").await.unwrap()), (None, None));
+        cache.set_with("k", &7_u32, SetOptions::default().without_expiry()).await.unwrap();
+        assert_eq!(cache.ttl("k").await.unwrap(), Some(Ttl::Never));
+    }
+}
+
+#[tokio::test]
 async fn a_loader_that_fails_leaves_the_old_value_to_be_served_until_its_windows_end() {
     for with_store in [true, false] {
         let bench = Bench::new();

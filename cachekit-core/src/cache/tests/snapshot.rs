@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::clock::Clock;
 
 struct Place {
     _dir: tempfile::TempDir,
@@ -266,4 +267,38 @@ async fn who_opens_the_file_beside_before_it_takes_its_place_does_not_write_into
     assert_eq!(place.restored(1).await, 1);
     let files = std::fs::read_dir(place.path.parent().unwrap()).unwrap().count();
     assert!(files <= 2, "one snapshot, and at most what was opened beside it");
+}
+
+/// A clock that notes who reads it.
+struct Watched(ManualClock, std::sync::Mutex<Vec<std::thread::ThreadId>>);
+
+impl Clock for Watched {
+    fn unix_ms(&self) -> u64 {
+        self.1.lock().unwrap().push(std::thread::current().id());
+        self.0.unix_ms()
+    }
+
+    fn coarse_ms(&self) -> u64 {
+        self.0.coarse_ms()
+    }
+}
+
+#[tokio::test]
+async fn closing_writes_the_snapshot_on_a_thread_that_runs_no_tasks_of_the_caller() {
+    let place = place();
+    let clock = Arc::new(Watched(ManualClock::new(), Default::default()));
+    let cache = Cache::builder().clock(clock.clone()).warm_start(&place.path).build().unwrap();
+    cache.set("k", &1).await.unwrap();
+    clock.1.lock().unwrap().clear();
+    cache.close().await.unwrap();
+    assert_eq!(cache.stats().snapshots_saved, 1);
+    // The file says when it was written.
+    let readers = clock.1.lock().unwrap().clone();
+    assert!(!readers.is_empty() && !readers.contains(&std::thread::current().id()));
+    // Of two who close it at once one saves.
+    let cache = Cache::builder().clock(clock.clone()).warm_start(&place.path).build().unwrap();
+    let (one, other) = tokio::join!(cache.close(), cache.close());
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!((cache.stats().snapshots_saved, cache.stats().snapshot_restored), (1, 1));
+    assert_eq!(Cache::builder().build().unwrap().load_snapshot(&place.path), 1);
 }
