@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cachekit_conformance::{Memory, MemoryConfig};
 use cachekit_core::Cache;
 use cachekit_core::blocking::wait;
+use cachekit_core::codec::Dictionary;
 use cachekit_core::guard::bulkhead::BulkheadConfig;
 use cachekit_core::tier::chain::TierSpec;
 use cachekit_plugin::{Backend, Clear, Cx, Fut, Health, Key, Limits, Ttl};
@@ -26,10 +27,21 @@ unsafe extern "C" {
 struct Hanging {
     inner: Memory,
     hangs: AtomicBool,
+    /// The same for dictionaries alone.
+    keeps_dictionaries: AtomicBool,
     asked: AtomicU32,
 }
 
 impl Hanging {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: Memory::new(MemoryConfig::default()),
+            hangs: AtomicBool::new(false),
+            keeps_dictionaries: AtomicBool::new(false),
+            asked: AtomicU32::new(0),
+        })
+    }
+
     async fn pass(&self) {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if self.hangs.load(Ordering::SeqCst) {
@@ -45,6 +57,9 @@ impl Backend for Hanging {
     fn get<'a>(&'a self, key: Key<'a>, cx: &'a Cx<'a>) -> Fut<'a, Option<Bytes>> {
         Box::pin(async move {
             self.pass().await;
+            if key.as_bytes().starts_with(b"ck::dictionary:") && self.keeps_dictionaries.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
             self.inner.get(key, cx).await
         })
     }
@@ -67,7 +82,10 @@ impl Backend for Hanging {
         self.inner.health(cx)
     }
     fn close<'a>(&'a self, cx: &'a Cx<'a>) -> Fut<'a, ()> {
-        self.inner.close(cx)
+        Box::pin(async move {
+            self.pass().await;
+            self.inner.close(cx).await
+        })
     }
     fn clear(&self) -> Option<&dyn Clear> {
         Backend::clear(&self.inner)
@@ -116,11 +134,7 @@ fn forked(work: impl FnOnce() -> i32) -> i32 {
 }
 
 fn a_child_has_the_places_of_its_parents_calls(with_front: bool) {
-    let store = Arc::new(Hanging {
-        inner: Memory::new(MemoryConfig::default()),
-        hangs: AtomicBool::new(false),
-        asked: AtomicU32::new(0),
-    });
+    let store = Hanging::new();
     let mut places = BulkheadConfig::default();
     (places.in_flight, places.queued) = (3, 0);
     let builder = Cache::builder().backend(Arc::clone(&store) as Arc<dyn Backend>).without_l1().strict(true);
@@ -157,7 +171,59 @@ fn a_child_has_the_places_of_its_parents_calls(with_front: bool) {
     assert!(wait(async { cache.get::<u32>("free").await }).is_err(), "a fourth call finds no place");
 }
 
+/// Something of which much comes again.
+fn profile(number: u64) -> String {
+    let dice = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let fields =
+        (0..8).map(|at| format!("\"permission_{at}\": \"{}\", ", ["read", "write"][(dice >> at) as usize & 1]));
+    format!("{{\"display_name\": \"user {dice:x}\", {}\"country\": \"{}\"}}", fields.collect::<String>(), dice % 97)
+}
+
+fn a_child_fetches_the_dictionary_that_its_parent_is_fetching() {
+    let samples: Vec<String> = (0..500).map(profile).collect();
+    let trained = zstd::dict::from_samples(&samples, 4 << 10).expect("they have much in common");
+    let dictionary = Dictionary::new(trained).expect("it is one");
+    let store = Hanging::new();
+    let build = || Cache::builder().backend(Arc::clone(&store) as Arc<dyn Backend>).without_l1().strict(true);
+    let writer = build().dictionary(dictionary).build().expect("it is built");
+    wait(async {
+        writer.prepare().await?;
+        writer.set("k", &profile(1_000)).await
+    })
+    .expect("it is kept");
+    let reader = build().without_breaker().without_retry().deadline(std::time::Duration::from_secs(60));
+    let reader = reader.build().expect("it is built");
+    store.keeps_dictionaries.store(true, Ordering::SeqCst);
+    let asked = store.asked.load(Ordering::SeqCst);
+    let mut get = pin!(reader.get::<String>("k"));
+    begin(get.as_mut());
+    assert_eq!(store.asked.load(Ordering::SeqCst), asked + 2, "the entry came, and its dictionary hangs");
+    let status = forked(|| {
+        store.keeps_dictionaries.store(false, Ordering::SeqCst);
+        let found = wait(async { reader.get::<String>("k").await });
+        i32::from(!matches!(&found, Ok(Some(found)) if **found == profile(1_000)))
+    });
+    assert_eq!(status, 0, "the child had to do without the dictionary");
+}
+
+fn a_child_ends_the_cache_that_its_parent_is_ending() {
+    let store = Hanging::new();
+    let cache = Cache::builder().backend(Arc::clone(&store) as Arc<dyn Backend>).without_breaker().without_retry();
+    let cache = cache.deadline(std::time::Duration::from_secs(60)).build().expect("it is built");
+    store.hangs.store(true, Ordering::SeqCst);
+    let mut close = pin!(cache.close());
+    begin(close.as_mut());
+    assert_eq!(store.asked.load(Ordering::SeqCst), 1, "the store is ending");
+    let status = forked(|| {
+        store.hangs.store(false, Ordering::SeqCst);
+        i32::from(wait(async { cache.close().await }).is_err())
+    });
+    assert_eq!(status, 0, "the child waited for its parent");
+}
+
 fn main() {
+    a_child_fetches_the_dictionary_that_its_parent_is_fetching();
+    a_child_ends_the_cache_that_its_parent_is_ending();
     a_child_has_the_places_of_its_parents_calls(false);
     a_child_has_the_places_of_its_parents_calls(true);
     println!("children of one and of two tiers began with every place free");

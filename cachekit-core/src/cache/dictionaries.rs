@@ -26,6 +26,7 @@ use crate::codec::{
 use crate::error::Error;
 use crate::guard::deadline::within;
 use crate::key::WireKey;
+use crate::process::{Anew, PerProcess};
 use crate::tier::Tier;
 
 /// How long a store that did not have a dictionary is not asked again, milliseconds. Short beside an outage, long beside a
@@ -40,12 +41,27 @@ const MAX_PAGES: u32 = 1 << 22;
 const RETRY_AFTER_MS: u64 = 1_000;
 
 /// What an engine remembers of its care for dictionaries.
-#[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     /// One looks for a dictionary, the others wait for what it finds: a cold start must not read one a thousand times.
-    looking: Mutex<()>,
+    looking: PerProcess<Looking>,
     /// When the store is looked at next, on the coarse clock; 0: at once.
     look_at_ms: AtomicU64,
+}
+
+/// Held while somebody looks: a child made by `fork()` begins with its own.
+#[derive(Default)]
+struct Looking(Mutex<()>);
+
+impl Anew for Looking {
+    fn anew(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self { looking: PerProcess::new(Looking::default()), look_at_ms: AtomicU64::new(0) }
+    }
 }
 
 impl Cache {
@@ -98,7 +114,8 @@ impl Cache {
         if is_settled() {
             return;
         }
-        let looking = within(deadline, Operation::Get, async { Ok(engine.dictionaries.looking.lock().await) }).await;
+        let looking =
+            within(deadline, Operation::Get, async { Ok(engine.dictionaries.looking.get().0.lock().await) }).await;
         if looking.is_err() || is_settled() {
             return;
         }
