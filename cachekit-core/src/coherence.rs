@@ -109,8 +109,10 @@ async fn keep(engine: Weak<Engine>, stir: Arc<Stir>) {
             sink.renew();
             vigil(&sink, &stir).await;
             // Taken out of the engine, ended outside of it.
-            let lost = engine.upgrade().and_then(|engine| engine.coherence.replace(None));
-            drop(lost);
+            if let Some(engine) = engine.upgrade() {
+                drop(engine.coherence.replace(None));
+                let_go(engine);
+            }
         }
         if stir.ended.load(Ordering::SeqCst) {
             return;
@@ -123,9 +125,24 @@ async fn keep(engine: Weak<Engine>, stir: Arc<Stir>) {
     }
 }
 
+/// Everybody else may have let go of the engine meanwhile, and then this is the last who holds the backend: the end of one may
+/// wait, which a task of the shared thread must not.
+fn let_go(engine: Arc<Engine>) {
+    background().spawn_blocking(move || drop(engine));
+}
+
 /// Tries to begin a watch. `None`: there is nothing to try for any more; `Some(None)`: not this time.
 async fn attempt(engine: &Weak<Engine>, stir: &Arc<Stir>) -> Option<Option<Arc<Sink>>> {
-    let engine = engine.upgrade().filter(|_| !stir.ended.load(Ordering::SeqCst))?;
+    let engine = engine.upgrade()?;
+    let answer = match stir.ended.load(Ordering::SeqCst) {
+        true => None,
+        false => watch(&engine, stir).await,
+    };
+    let_go(engine);
+    answer
+}
+
+async fn watch(engine: &Engine, stir: &Arc<Stir>) -> Option<Option<Arc<Sink>>> {
     let tier = engine.tier.as_ref()?;
     let sink = Arc::new(Sink { near: Arc::clone(&engine.near), stir: Arc::clone(stir), lost: AtomicBool::new(false) });
     let deadline = Deadline::after(engine.settings.deadline);

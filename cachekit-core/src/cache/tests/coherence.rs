@@ -22,6 +22,21 @@ pub(super) struct Telling {
     sinks: std::sync::Mutex<Vec<Arc<dyn WatchSink>>>,
     ended: Arc<AtomicU32>,
     begun: AtomicU32,
+    in_watch: Arc<Gate>,
+    end: TheEnd,
+}
+
+/// Says whether the thread that a store ends on may wait.
+#[derive(Default)]
+struct TheEnd(std::sync::Mutex<Option<tokio::sync::oneshot::Sender<bool>>>);
+
+impl Drop for TheEnd {
+    fn drop(&mut self) {
+        let Some(told) = self.0.lock().unwrap().take() else { return };
+        let waits = || tokio::runtime::Handle::current().block_on(std::future::ready(()));
+        // Which panics on a thread that runs tasks.
+        let _ = told.send(std::panic::catch_unwind(waits).is_ok());
+    }
 }
 
 impl Telling {
@@ -57,12 +72,15 @@ impl Drop for Ends {
 
 impl Watch for Telling {
     fn watch<'a>(&'a self, _: &'a [u8], sink: Arc<dyn WatchSink>, _: &'a Cx<'a>) -> Fut<'a, WatchGuard> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        if self.refuses_watches.load(Ordering::SeqCst) {
-            return ready(Err(BackendError::new(Kind::Transient, Operation::Watch, "not now")));
-        }
-        self.sinks.lock().unwrap().push(sink);
-        ready(Ok(WatchGuard::new(Ends(Arc::clone(&self.ended)))))
+        Box::pin(async move {
+            self.begun.fetch_add(1, Ordering::SeqCst);
+            self.in_watch.pass().await;
+            if self.refuses_watches.load(Ordering::SeqCst) {
+                return Err(BackendError::new(Kind::Transient, Operation::Watch, "not now"));
+            }
+            self.sinks.lock().unwrap().push(sink);
+            Ok(WatchGuard::new(Ends(Arc::clone(&self.ended))))
+        })
     }
 }
 
@@ -343,4 +361,23 @@ async fn another_process_that_loses_the_store_finds_back() {
     coherent(&ours).await;
     theirs.set("k", &2).await.unwrap();
     assert_eq!(*ours.get::<u32>("k").await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn the_task_that_keeps_a_watch_ends_no_store_itself() {
+    for refuses in [false, true] {
+        let store = Telling::over(Memory::new(MemoryConfig::default()));
+        store.refuses_watches.store(refuses, Ordering::SeqCst);
+        let (tells, may_wait) = tokio::sync::oneshot::channel();
+        *store.end.0.lock().unwrap() = Some(tells);
+        let gate = Arc::clone(&store.in_watch);
+        gate.close();
+        let cache = Cache::builder().backend(store).deadline(Duration::from_secs(3600)).build().unwrap();
+        cache.get::<u32>("k").await.unwrap();
+        gate.arrived.notified().await;
+        // From here on nobody holds the store but who is about to watch it.
+        drop(cache);
+        gate.open.notify_one();
+        assert!(may_wait.await.unwrap(), "it ended on the thread that runs the engine's tasks");
+    }
 }
