@@ -7,8 +7,8 @@
 //!
 //! Two kinds end differently. A *spare* task (a refresh, a promotion) improves what is there, so it is dropped when the
 //! cache closes. An *owed* one (a write behind) was promised to somebody: `close` waits for it until its deadline, and
-//! says how many it gave up. When the last handle of a cache goes without `close`, both kinds are dropped, as a future
-//! that nobody polls would be.
+//! says how many it gave up; the values that were lost with them are counted where they wait (`behind.rs`). When the last
+//! handle of a cache goes without `close`, both kinds are dropped, as a future that nobody polls would be.
 //!
 //! A child made by `fork()` has none of its parent's tasks: it begins with an empty table.
 
@@ -25,7 +25,8 @@ use crate::guard::deadline::{background as own_runtime, within};
 
 /// Refreshes and promotions of one cache that run at once: the family's 32.
 pub(crate) const DEFAULT_SPARE: usize = 32;
-/// Writes behind of one cache that run at once.
+/// Tasks of one cache that write behind at once. More than `behind.rs` has lanes, which bound them: so a cache that is closed
+/// is alone in refusing what is owed.
 pub(crate) const DEFAULT_OWED: usize = 64;
 
 /// What a task is to those who wait for the end of the cache.
@@ -56,7 +57,7 @@ pub(crate) struct Background {
 struct Table {
     most: [usize; 2],
     state: Mutex<State>,
-    /// An owed task has ended.
+    /// A task has ended.
     ended: Notify,
 }
 
@@ -91,7 +92,6 @@ impl Background {
 
     /// Begins a task, unless too many are running. It may hold a [`Cache`](crate::Cache) of its own only as a
     /// [borrowed handle](crate::Cache::borrowed): otherwise the last handle would never go.
-    #[allow(dead_code)] // Who has nothing to keep in case of a refusal.
     pub(crate) fn spawn(
         &self,
         errand: Errand,
