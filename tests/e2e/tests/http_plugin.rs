@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cachekit_conformance::{Harness, run_all};
+use cachekit_conformance::{Harness, Patience, run_all_with};
 use cachekit_core::Cache;
 use cachekit_core::blocking::wait;
 use cachekit_e2e::harness::Loaded;
@@ -37,7 +37,10 @@ fn plugins() -> [(&'static str, Plugin); 2] {
 }
 
 fn all_pass(name: &str, harness: impl Harness) {
-    let report = run_all(Arc::new(harness), |_| true);
+    let harness: Arc<dyn Harness> = Arc::new(harness);
+    // A thousand deletions are a thousand exchanges with a Python process.
+    let patience = Patience { operation: Duration::from_secs(60), case: Some(Duration::from_secs(600)) };
+    let report = run_all_with(&harness, patience, |_| true);
     let not_asked = report.cases.iter().filter(|case| case.skipped_because.is_some()).count();
     println!("{name}: {} passed, {} failed, of them {not_asked} not asked", report.passed, report.failed);
     assert!(report.is_ok(), "{name}\n{report}");
@@ -290,7 +293,10 @@ fn under_a_cache_what_a_server_makes_up_is_a_counted_miss() {
 fn under_a_cache_what_a_server_kept_is_a_value() {
     let server = liar(<[u8]>::to_vec);
     let options = json!({ "url": format!("http://{server}/{{key:hex}}?ttl={{ttl}}") });
-    let cache = || Cache::builder().backend(stores::load(artifacts::http_plugin(), &options)).build().unwrap();
+    let cache = || {
+        let backend = stores::load(artifacts::http_plugin(), &options);
+        Cache::builder().backend(backend).deadline(Duration::from_secs(30)).build().unwrap()
+    };
     wait(cache().set("mine", "a value")).unwrap();
     let reader = cache();
     assert_eq!(wait(reader.get::<String>("mine")).unwrap().as_deref().map(String::as_str), Some("a value"));
