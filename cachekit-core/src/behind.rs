@@ -32,6 +32,7 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How much may wait to be written to the second tier, and how often that is tried. See
 /// [`CacheBuilder::write_behind`](crate::CacheBuilder::write_behind).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WriteBehind {
     /// Most bytes that wait, keys and tables included (16 MiB).
     pub max_bytes: u64,

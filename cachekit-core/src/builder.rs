@@ -422,7 +422,7 @@ impl CacheBuilder {
     ///
     /// # Errors
     /// [`Error::Key`] for an unusable namespace, [`Error::ZeroTtl`], [`Error::ZeroDeadline`], [`Error::Guard`],
-    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::Tiers`], [`Error::Keyring`], [`Error::Dictionary`] for a
+    /// [`Error::FillLocks`], [`Error::Freshness`], [`Error::WriteBehind`], [`Error::Tiers`], [`Error::Keyring`], [`Error::Dictionary`] for a
     /// dictionary beside a compression other than zstd.
     pub fn build(mut self) -> Result<Cache, Error> {
         let names = match &self.encryption {

@@ -241,7 +241,9 @@ async fn beat(known: Acquaintance, sinks: Arc<Sinks>) {
     while !sinks.is_empty() {
         let asked = Instant::now();
         let Some(line) = known.line() else { break };
-        match line.ask(&cmd("PING"), &Cx::within(BEAT)).await {
+        // No longer than the silence may last: what one wait is late is not added to the next.
+        let left = LONGEST_SILENCE.saturating_sub(heard.elapsed());
+        match line.ask(&cmd("PING"), &Cx::within(BEAT.min(left))).await {
             Ok(_) => heard = asked,
             // It may still answer those who write.
             Err(_) if sinks.is_empty() => break,

@@ -76,6 +76,14 @@ impl Cache {
         if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) }
     }
 
+    /// As [`Self::l1_hit`], and counted as neither hit nor miss.
+    pub(super) fn l1_peek(&self, at: &At) -> Option<Hit> {
+        let near = &*self.near;
+        let epoch = near.writes.epoch(self.slot);
+        let hit = near.settings.use_l1.then(|| near.l1.peek(at.hash, at.wire.as_bytes(), epoch)).flatten()?;
+        if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) }
+    }
+
     /// The decoded copy of a hit, made now if there is none.
     pub(super) fn typed<T: Value>(&self, wire: &[u8], hit: Hit) -> Option<Arc<T>> {
         if !hit.is_fresh() {

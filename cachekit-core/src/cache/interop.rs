@@ -520,15 +520,6 @@ struct Call {
     flight: Vec<u8>,
 }
 
-impl Cache {
-    pub(super) fn l1_peek(&self, at: &At) -> Option<Hit> {
-        let engine = &*self.engine;
-        let epoch = engine.writes.epoch(self.slot);
-        let hit = engine.settings.use_l1.then(|| engine.l1.peek(at.hash, at.wire.as_bytes(), epoch)).flatten()?;
-        if hit.is_tagged() { self.tagged_hit(hit) } else { Some(hit) }
-    }
-}
-
 /// The namespace and whether it is sealed; nothing of the keys.
 impl fmt::Debug for Interop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -59,6 +59,7 @@ impl End {
 
 /// A page of [`Cache::keys`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyPage {
     /// Keys as callers gave them; of a cache that hashes its keys the hashes, which lead back to none.
     pub keys: Vec<Vec<u8>>,
@@ -70,6 +71,7 @@ pub struct KeyPage {
 
 /// The answer to [`Cache::health`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CacheHealth {
     /// The second tier's answer; `None` without one.
     pub tier: Option<Result<Health, BackendError>>,

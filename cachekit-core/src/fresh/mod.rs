@@ -37,6 +37,7 @@ pub const DEFAULT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a cache does about age. The defaults are the family's.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct FreshnessConfig {
     /// For how long after its life a value is served while it is refreshed. `None`: not at all.
     pub stale: Option<Duration>,
