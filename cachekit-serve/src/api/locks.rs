@@ -1,11 +1,15 @@
 //! Locks: leases of the store, under an id that only the holder knows.
 
+use std::sync::Arc;
+
 use axum::http::header::HeaderName;
 use axum::response::Response;
+use cachekit_plugin::Cx;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::runtime::Handle;
 
-use super::{Call, done, json, within};
+use super::{Api, Call, Named, done, json, within};
 use crate::refusal::Refusal;
 
 const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
@@ -30,8 +34,36 @@ pub(super) async fn lock(mut call: Call) -> Result<Response, Refusal> {
     let (backend, cx) = (&call.api.backend, call.cx());
     let locks = backend.locks().ok_or(Refusal::no_locks())?;
     let id = fresh_id()?;
+    let unclaimed = Unclaimed { api: Arc::clone(&call.api), lease: Some((call.named()?, id.clone())) };
     let taken = within(&cx, locks.lock(named.key(), id.as_bytes(), asked.timeout_ms, &cx)).await?;
+    unclaimed.is_told();
     Ok(json(&json!({ "lock_id": taken.then_some(id) }), call.room))
+}
+
+/// A lease that was asked for, and of which nobody has been told. Dropped as that (the deadline has passed, or the client has
+/// gone) it is given back: else the key would be locked by nobody, for as long as was asked for.
+struct Unclaimed {
+    api: Arc<Api>,
+    lease: Option<(Named, String)>,
+}
+
+impl Unclaimed {
+    fn is_told(mut self) {
+        self.lease = None;
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        let (Some((named, id)), Ok(runtime)) = (self.lease.take(), Handle::try_current()) else { return };
+        let api = Arc::clone(&self.api);
+        runtime.spawn(async move {
+            let cx = Cx::within(api.bounds.deadline);
+            if let Some(locks) = api.backend.locks() {
+                let _ = within(&cx, locks.unlock(named.key(), id.as_bytes(), &cx)).await;
+            }
+        });
+    }
 }
 
 /// Gives the lock back.

@@ -19,7 +19,21 @@ struct Odd {
     limits: Limits,
     get: Box<dyn Fn() -> Option<Get> + Send + Sync>,
     locks: bool,
+    /// Whether it is heard of that a lock was taken.
+    tells: bool,
     cas: bool,
+}
+
+impl Locks for Odd {
+    fn lock<'a>(&'a self, key: Key<'a>, token: &'a [u8], ttl_ms: u64, cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        Box::pin(async move {
+            let taken = self.memory.lock(key, token, ttl_ms, cx).await;
+            if self.tells { taken } else { std::future::pending().await }
+        })
+    }
+    fn unlock<'a>(&'a self, key: Key<'a>, token: &'a [u8], cx: &'a Cx<'a>) -> Fut<'a, bool> {
+        self.memory.unlock(key, token, cx)
+    }
 }
 
 enum Get {
@@ -50,7 +64,14 @@ impl Hanging {
 
 impl Odd {
     fn new(memory: &Memory) -> Self {
-        Self { memory: memory.clone(), limits: memory.limits(), get: Box::new(|| None), locks: true, cas: true }
+        Self {
+            memory: memory.clone(),
+            limits: memory.limits(),
+            get: Box::new(|| None),
+            locks: true,
+            tells: true,
+            cas: true,
+        }
     }
 }
 
@@ -88,7 +109,7 @@ impl Backend for Odd {
         self.memory.close(cx)
     }
     fn locks(&self) -> Option<&dyn Locks> {
-        self.memory.locks().filter(|_| self.locks)
+        self.locks.then_some(self)
     }
     fn cas(&self) -> Option<&dyn Cas> {
         self.memory.cas().filter(|_| self.cas)
@@ -130,10 +151,24 @@ async fn each_failure_of_the_store_has_its_status_and_none_is_the_clients() {
 
 #[tokio::test]
 async fn a_store_that_hangs_is_left_at_the_deadline() {
-    let bounds = Bounds { deadline: Duration::from_millis(50), ..Bounds::default() };
+    let bounds = Bounds { deadline: Duration::from_millis(500), ..Bounds::default() };
     let fixture = over(bounds, |odd| odd.get = Box::new(|| Some(Get::Hangs(Arc::default())))).await;
     assert_eq!(fixture.get("k").await.status(), 504);
     assert_eq!(fixture.put("k", "v").await.status(), 204);
+}
+
+/// Else the key is locked by nobody: time stands still here, so no lease ends by itself.
+#[tokio::test]
+async fn a_lease_that_nobody_was_told_of_is_given_back() {
+    let bounds = Bounds { deadline: Duration::from_millis(100), ..Bounds::default() };
+    let fixture = over(bounds, |odd| odd.tells = false).await;
+    let (status, _) = fixture.json("POST", "/v1/cache/k/lock", r#"{"timeout_ms": 30000}"#).await;
+    assert_eq!(status, 504);
+    let cx = Cx::within(Duration::from_secs(60));
+    while !fixture.memory.lock(Key::from_wire(b"cks:ours:k"), b"another", 1000, &cx).await.unwrap() {
+        assert!(!cx.deadline.has_passed(), "the lease was never given back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
