@@ -36,7 +36,7 @@ pub(super) async fn lock(mut call: Call) -> Result<Response, Refusal> {
     let id = fresh_id()?;
     let unclaimed = Unclaimed { api: Arc::clone(&call.api), lease: Some((call.named()?, id.clone())) };
     let taken = within(&cx, locks.lock(named.key(), id.as_bytes(), asked.timeout_ms, &cx)).await?;
-    unclaimed.is_told();
+    unclaimed.told();
     Ok(json(&json!({ "lock_id": taken.then_some(id) }), call.room))
 }
 
@@ -48,7 +48,7 @@ struct Unclaimed {
 }
 
 impl Unclaimed {
-    fn is_told(mut self) {
+    fn told(mut self) {
         self.lease = None;
     }
 }
