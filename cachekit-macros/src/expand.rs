@@ -167,7 +167,7 @@ impl Expansion<'_> {
         // What the attribute uses, the function need not.
         let attribute = self.attribute;
         let handle = attribute.interop.as_ref().and_then(|interop| interop.handle.as_ref());
-        let expressions = [&attribute.cache, &attribute.key_by].into_iter().flatten().chain(handle);
+        let expressions = [&attribute.cache, &attribute.key_by, &attribute.options].into_iter().flatten().chain(handle);
         let texts = attribute.tags.iter().chain(&attribute.key);
         let lives = [&attribute.ttl, &attribute.stale].into_iter().flatten().map(|life| &life.tokens);
         let used: TokenStream =
@@ -244,6 +244,10 @@ impl Expansion<'_> {
         let place = self.place(&descriptor);
         let key = self.key_call();
         let mut options = TokenStream::new();
+        // First, so that the other words are laid over what stands in there.
+        if let Some(load) = &attribute.options {
+            options.extend(quote_spanned!(load.span()=> .options(#load)));
+        }
         if let Some(ttl) = &attribute.ttl {
             let (ttl, span) = (&ttl.tokens, ttl.span);
             options.extend(quote_spanned!(span=> .ttl(#ttl)));
@@ -254,9 +258,6 @@ impl Expansion<'_> {
         }
         for tag in &attribute.tags {
             options.extend(quote_spanned!(tag.span()=> .tag(::std::format!(#tag))));
-        }
-        if let Some(load) = &attribute.options {
-            options.extend(quote_spanned!(load.span()=> .options(#load)));
         }
         if let Some(span) = attribute.strict {
             let convert =

@@ -131,7 +131,10 @@ pub struct Call<Ru: Rule<R>, R> {
     function: &'static Function,
     target: Result<(Place, Key), CachedError>,
     sharing: Option<Sharing<R>>,
+    /// How a value is written that is known already.
     set: SetOptions,
+    /// Whether `options` say something of that which cannot be read back from them.
+    only_loads: bool,
     load: LoadOptions,
     ttl: Option<Duration>,
     strict: Option<fn(CachedError) -> R>,
@@ -148,7 +151,15 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
     ) -> Self {
         let target = place.and_then(|place| Ok((place, key?)));
         let (set, load) = (SetOptions::default(), LoadOptions::default());
-        Self { function, target, sharing, set, load, ttl: None, strict: None, rule: std::marker::PhantomData }
+        let rule = std::marker::PhantomData;
+        Self { function, target, sharing, set, only_loads: false, load, ttl: None, strict: None, rule }
+    }
+
+    /// Said first: the words of the attribute are laid over what stands in there.
+    pub fn options(mut self, options: LoadOptions) -> Self {
+        self.only_loads = options != options.clone().with_set(SetOptions::default());
+        self.load = options;
+        self
     }
 
     pub fn ttl(mut self, ttl: Duration) -> Self {
@@ -158,21 +169,19 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         }
         self.ttl = Some(ttl);
         self.set = self.set.with_ttl(ttl);
+        self.load = self.load.with_ttl(ttl);
         self
     }
 
     pub fn stale(mut self, stale: Duration) -> Self {
         self.set = self.set.with_stale(stale);
+        self.load = self.load.with_stale(stale);
         self
     }
 
     pub fn tag(mut self, tag: String) -> Self {
+        self.load = self.load.with_tag(&tag);
         self.set = self.set.with_tag(tag);
-        self
-    }
-
-    pub fn options(mut self, options: LoadOptions) -> Self {
-        self.load = options;
         self
     }
 
@@ -205,7 +214,7 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         F: FnOnce() -> Fut,
         Fut: Future<Output = R>,
     {
-        let Self { function, target, sharing, set, load, ttl, strict, .. } = self;
+        let Self { function, target, sharing, load, ttl, strict, .. } = self;
         // Owned here and not by the loader: whatever ends the loader early, a timeout for one, the work itself goes on.
         let mut work = pin!(async move { run().await });
         let mut answer = Answer::<Ru::Stored, R>::none();
@@ -215,7 +224,7 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
                     let returned = work.as_mut().await;
                     answer.split::<Ru>(returned, sharing)
                 };
-                place.load(key, load.with_set(set), ttl, way, loader).await
+                place.load(key, load, ttl, way, loader).await
             }
             Err(_) => Err(LoadError::Loader(Arc::new(Rest::Returned(None)))),
         };
@@ -264,7 +273,7 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         R: Send + 'static,
         Ru: 'static,
     {
-        let Self { function, target, sharing, set, load, ttl, strict, .. } = self;
+        let Self { function, target, sharing, load, ttl, strict, .. } = self;
         let answer = Arc::new(Mutex::new(Answer::<Ru::Stored, R>::none()));
         let kept = match &target {
             Ok((place, key)) => {
@@ -275,7 +284,7 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
                 };
                 // Where a timeout could not be returned there is none: the loader would be dropped with its answer.
                 let load = if strict.is_some() { load } else { load.without_hard_timeout() };
-                place.load_owned(key, load.with_set(set), ttl, loader).await
+                place.load_owned(key, load, ttl, loader).await
             }
             Err(_) => Err(LoadError::Loader(Arc::new(Rest::Returned(None)))),
         };
@@ -332,6 +341,10 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
     /// Keeps a value that is known already.
     pub async fn prime(self, value: &Ru::Stored) -> Result<(), CachedError> {
         let (place, key) = self.target?;
+        if self.only_loads {
+            // Kept without its tags, it would outlive what they are invalidated for.
+            return Err(NOT_OF_A_LOAD.into());
+        }
         place.set(&key, value, self.set, self.ttl).await
     }
 
@@ -347,6 +360,12 @@ impl<Ru: Rule<R>, R> Call<Ru, R> {
         place.key_text(&key)
     }
 }
+
+/// The options of a load are not read apart here, and a value without its life and tags is another one.
+const NOT_OF_A_LOAD: Error = Error::Unsupported {
+    operation: "prime with a life or tags inside `options`",
+    needs: "reads them there; say them as `ttl`, `stale` and `tags` of `#[cached]`",
+};
 
 /// Whether what is kept will do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cachekit::cached::CachedError;
 use cachekit::clock::ManualClock;
 use cachekit::plugin::Backend;
-use cachekit::{Cache, SetOptions, cached};
+use cachekit::{Cache, LoadOptions, SetOptions, cached};
 use cachekit_conformance::{Memory, MemoryConfig};
 use serde::{Deserialize, Serialize};
 
@@ -559,6 +559,50 @@ fn answers_are_filed_under_tags() {
     books();
     assert_eq!(connection.queries(), 8);
     assert_eq!(book_cache_stats().bypassed, 0);
+}
+
+#[test]
+fn the_life_and_the_tags_inside_the_options_of_a_load_hold_and_the_words_are_laid_over_them() {
+    let clock = Arc::new(ManualClock::new());
+    let cache = Cache::builder().clock(clock.clone()).build().unwrap();
+    let for_five_seconds = || LoadOptions::default().with_tag("inside").with_ttl(Duration::from_secs(5));
+    #[cached(cache = cache, skip(cache, options, connection), options = options.clone())]
+    fn plain(cache: &Cache, options: LoadOptions, connection: &Connection) -> u32 {
+        connection.query()
+    }
+    #[cached(cache = cache, skip(cache, options, connection), options = options.clone(), ttl = "20s", tags("beside"))]
+    fn laid_over(cache: &Cache, options: LoadOptions, connection: &Connection) -> u32 {
+        connection.query()
+    }
+    #[cached(cache = cache, skip(cache, options, connection), options = options.clone(), stale = "1ms")]
+    fn owning(cache: Cache, options: LoadOptions, connection: Arc<Connection>) -> u32 {
+        connection.query()
+    }
+    let connections: [Arc<Connection>; 3] = Default::default();
+    let [one, two, three] = &connections;
+    let ask = || {
+        let owned = owning(cache.clone(), for_five_seconds(), Arc::clone(three));
+        [plain(&cache, for_five_seconds(), one), laid_over(&cache, for_five_seconds(), two), owned]
+    };
+    assert_eq!((ask(), ask()), ([1, 1, 1], [1, 1, 1]));
+    run(cache.invalidate_tag("inside")).unwrap();
+    assert_eq!((ask(), ask()), ([2, 2, 2], [2, 2, 2]), "each is filed under the tag inside");
+    run(cache.invalidate_tag("beside")).unwrap();
+    assert_eq!(ask(), [2, 3, 2]);
+    clock.advance(Duration::from_secs(6));
+    assert_eq!((ask(), ask()), ([3, 3, 3], [3, 3, 3]), "the life inside, where no word says another");
+    clock.advance(Duration::from_secs(15));
+    assert_eq!(ask(), [4, 4, 4]);
+
+    // A value that is known already is kept with all of that, or not at all.
+    let refused = plain_prime_cache(&cache, for_five_seconds(), &77).unwrap_err();
+    assert!(matches!(refused, CachedError::Cache(cachekit::Error::Unsupported { .. })), "{refused}");
+    assert_eq!(ask(), [4, 4, 4]);
+    let patient = LoadOptions::default().with_hard_timeout(Duration::from_secs(20));
+    laid_over_prime_cache(&cache, patient, &77).unwrap();
+    assert_eq!(ask(), [4, 77, 4]);
+    run(cache.invalidate_tag("beside")).unwrap();
+    assert_eq!(ask(), [4, 5, 4]);
 }
 
 #[test]
