@@ -108,7 +108,7 @@ impl Expansion<'_> {
         let body = self.key_body();
         quote! {
             #[doc(hidden)]
-            #[allow(dead_code, unused_variables, clippy::all)]
+            #[allow(dead_code, deprecated, unused_variables, clippy::all)]
             fn #name<#parameters>(#receiver #(#arguments),*)
                 -> ::core::result::Result<::cachekit::cached::Key, ::cachekit::cached::CachedError>
             #conditions
@@ -346,7 +346,11 @@ impl Expansion<'_> {
             key.contains(&name) || in_cache || kept_with
         };
         let arguments = self.signature.arguments.iter().filter(wanted).map(|Argument { name, ty }| quote!(#name: #ty));
-        let receiver = self.signature.receiver.as_ref().map(|this| quote!(#this,));
+        // Handed on, as in `front`: what the function changes of itself is its own.
+        let receiver = self.signature.receiver.clone().map(|mut this| {
+            this.mutability = None;
+            quote!(#this,)
+        });
         let call = if more { self.call() } else { self.bare_call() };
         let shared = self.shared_attributes(doc);
         let (asyncness, act) = match (&function.sig.asyncness, suffix) {

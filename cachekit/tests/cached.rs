@@ -616,3 +616,46 @@ fn attributes_and_comments_stay_with_the_function() {
     }
     assert_eq!(described("x"), "x");
 }
+
+/// What is generated has no warning of its own, in a crate that takes them for errors.
+#[deny(deprecated, unused_mut, unused_variables)]
+mod without_a_warning {
+    use super::{CACHE, Serialize, cached};
+
+    #[cached(cache = CACHE)]
+    #[deprecated(note = "ask Counter::after")]
+    pub(super) fn after(count: u32, step: u32) -> u32 {
+        count + step
+    }
+
+    #[derive(Clone, Serialize)]
+    pub(super) struct Counter(pub(super) u32);
+
+    impl Counter {
+        #[cached(cache = CACHE, key_by = (self.0, step))]
+        pub(super) fn after(mut self, mut step: u32) -> u32 {
+            step *= 10;
+            self.0 += step;
+            self.0
+        }
+    }
+
+    /// Its type has no name, and the key that is spelled out needs none.
+    #[cached(cache = CACHE, key = "doubled:{n}")]
+    pub(super) fn doubled(database: &impl Fn(u32) -> u32, n: u32) -> u32 {
+        database(n)
+    }
+}
+
+#[test]
+fn a_function_that_is_deprecated_or_changes_itself_is_cached_without_a_warning() {
+    use without_a_warning::{Counter, doubled, doubled_cache_key};
+    #[allow(deprecated)]
+    let after = without_a_warning::after(1, 2);
+    assert_eq!((after, without_a_warning::after_cache_stats().misses), (3, 1));
+    assert_eq!((Counter(1).after(2), Counter(1).after(2), Counter(2).after(2)), (21, 21, 22));
+    assert!(Counter(1).after_invalidate_cache(2).unwrap());
+    assert_eq!(Counter::after_cache_stats().hits, 1);
+    assert_eq!((doubled(&|n| n * 2, 4), doubled(&|n| n * 3, 4)), (8, 8));
+    assert_eq!(doubled_cache_key(4).unwrap(), "doubled:4");
+}
