@@ -71,15 +71,10 @@ pub(crate) struct Interop {
 impl Parse for Attribute {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut attribute = Self::default();
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = Vec::new();
         while !input.is_empty() {
-            let word = input.call(Ident::parse_any)?;
-            let name = word.to_string();
-            if seen.contains(&name) {
-                return Err(Error::new(word.span(), format!("`{name}` is said twice")));
-            }
+            let word = word(&mut seen, input)?;
             attribute.take(&word, input)?;
-            seen.push(name);
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
             }
@@ -148,7 +143,17 @@ impl Attribute {
             let text = "`cache` is a cache that was built already, so `preset` would have no effect: leave one out";
             return Err(Error::new(cache.span(), text));
         }
-        if self.interop.is_some() {
+        if let Some(interop) = &self.interop {
+            if interop.handle.is_some() {
+                let cache = self.cache.as_ref().map(|cache| (cache.span(), "cache"));
+                let preset = self.preset.as_ref().map(|preset| (preset.span(), "preset"));
+                if let Some((span, name)) = cache.or(preset) {
+                    let text = format!(
+                        "the `handle` of `interop` belongs to a cache already, so `{name}` would have no effect: leave one out"
+                    );
+                    return Err(Error::new(span, text));
+                }
+            }
             let refused = [
                 (key.or(key_by), "its key follows from the arguments, in the form that all languages share"),
                 (self.stale.as_ref().map(|stale| (stale.span, "stale")), "its entries carry no stale window"),
@@ -173,10 +178,11 @@ impl Interop {
     fn parse(span: Span, input: ParseStream<'_>) -> Result<Self> {
         const WORDS: [&str; 3] = ["namespace", "operation", "handle"];
         let (mut namespace, mut operation, mut handle) = (None, None, None);
+        let mut seen = Vec::new();
         while !input.is_empty() {
-            let word = input.call(Ident::parse_any)?;
+            let word = word(&mut seen, input)?;
             match word.to_string().as_str() {
-                "namespace" => namespace = Some(segment(text(&word, input)?)?),
+                "namespace" => namespace = Some(unreserved(segment(text(&word, input)?)?)?),
                 "operation" => operation = Some(segment(text(&word, input)?)?),
                 "handle" => handle = Some(expression(&word, input)?),
                 unknown => return Err(Error::new(word.span(), unknown_word(unknown, &WORDS))),
@@ -202,6 +208,17 @@ fn unknown_word(word: &str, known: &[&str]) -> String {
         Some(meant) => format!("`{word}` is not known here; did you mean `{meant}`?"),
         None => format!("`{word}` is not known here; known are {}", known.join(", ")),
     }
+}
+
+/// The next word, which was not said before: the second would silently stand for the first.
+fn word(seen: &mut Vec<String>, input: ParseStream<'_>) -> Result<Ident> {
+    let word = input.call(Ident::parse_any)?;
+    let name = word.to_string();
+    if seen.contains(&name) {
+        return Err(Error::new(word.span(), format!("`{name}` is said twice")));
+    }
+    seen.push(name);
+    Ok(word)
 }
 
 /// `word = expression`
@@ -286,6 +303,16 @@ fn segment(name: LitStr) -> Result<LitStr> {
     if !first || !rest || text.len() > 64 || text.contains("..") {
         let text =
             "other languages take 1 to 64 of a-z 0-9 . _ - here, beginning with a letter or a digit, without `..`";
+        return Err(Error::new(name.span(), text));
+    }
+    Ok(name)
+}
+
+/// As `Cache::interop` takes it: what begins other keys of the family is no namespace.
+fn unreserved(name: LitStr) -> Result<LitStr> {
+    let text = name.value();
+    if matches!(text.as_str(), "ns" | "nsapi" | "ck") {
+        let text = format!("`{text}` begins other keys of the family, so it is no namespace here: take another name");
         return Err(Error::new(name.span(), text));
     }
     Ok(name)
