@@ -3,9 +3,10 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
 use syn::spanned::Spanned;
+use syn::visit::Visit;
 use syn::{
     Error, FnArg, GenericArgument, Ident, ItemFn, LitStr, Pat, PathArguments, Receiver, ReceiverKind, Result,
-    ReturnType, Safety, Type,
+    ReturnType, Safety, Type, TypeImplTrait,
 };
 
 use crate::attribute::Attribute;
@@ -28,6 +29,15 @@ pub(crate) struct Signature {
     pub(crate) receiver: Option<Receiver>,
     pub(crate) arguments: Vec<Argument>,
     pub(crate) returns: Returns,
+}
+
+/// Where a type has no name, also behind a reference or inside another type: `&impl Database`.
+struct Unnamed(Option<Span>);
+
+impl<'ast> Visit<'ast> for Unnamed {
+    fn visit_type_impl_trait(&mut self, ty: &'ast TypeImplTrait) {
+        self.0.get_or_insert(ty.span());
+    }
 }
 
 impl Signature {
@@ -53,10 +63,14 @@ impl Signature {
                         let text = "give this argument a name: the key is made of it, and it is taken apart inside";
                         return refuse(typed.pat.span(), text);
                     };
-                    if matches!(&*typed.ty, Type::ImplTrait(_)) {
+                    let mut unnamed = Unnamed(None);
+                    unnamed.visit_type(&typed.ty);
+                    // A key that is spelled out, or made for other languages, holds no name of the function.
+                    let is_named = attribute.key.is_none() && attribute.interop.is_none();
+                    if let Some(span) = unnamed.0.filter(|_| is_named || matches!(&*typed.ty, Type::ImplTrait(_))) {
                         let text = "name this type (fn f<T: …>(argument: T)): answers for different types are kept apart \
                                     by their names";
-                        return refuse(typed.ty.span(), text);
+                        return refuse(span, text);
                     }
                     arguments.push(Argument { name: pattern.ident.clone(), ty: (*typed.ty).clone() });
                 }
