@@ -16,7 +16,7 @@ pub(crate) struct CopyArgs {
     /// Keep the place in this file, and go on from there if it exists. It is removed when everything is copied.
     #[arg(long, value_name = "FILE")]
     pub(crate) resume: Option<PathBuf>,
-    /// Read and count, write nothing.
+    /// Read and count, write nothing: neither to the target nor to the file of --resume.
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Read each entry back from the target and compare.

@@ -1,5 +1,7 @@
 //! copy: from one store to another, with lives, and nothing lost silently.
 
+use blake2::digest::consts::U32;
+use blake2::{Blake2b, Digest};
 use serde_json::json;
 
 use crate::program::Home;
@@ -49,6 +51,27 @@ fn a_dry_run_counts_and_writes_nothing() {
     let ran = home.run(["copy", &from, &to, "--dry-run"]).expect(0);
     assert!(ran.out().starts_with("1 entries of 1 would be copied"), "{ran:?}");
     home.run(["--backend", &to, "get", "k"]).expect(1);
+}
+
+#[test]
+fn a_dry_run_leaves_the_place_of_the_copy_that_is_to_go_on() {
+    let home = Home::new();
+    let (from, to) = (dir(&home, "from"), dir(&home, "to"));
+    set(&home, &from, "k", "value", &[]);
+    // As a copy between the two leaves it when it is cut off: of source, target, prefix and run, each with its length.
+    let mut digest = Blake2b::<U32>::new();
+    for part in [&*from, &to, "", ""] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let copy: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = json!({ "version": 1, "copy": copy, "cursor": null }).to_string();
+    let place = home.write("place", &text);
+    let args = ["copy", &from, &to, "--resume", place.to_str().unwrap()];
+    home.run(args.iter().chain(&["--dry-run"])).expect(0);
+    assert_eq!(std::fs::read_to_string(&place).unwrap(), text);
+    home.run(args).expect(0);
+    assert!(!place.exists());
 }
 
 #[test]

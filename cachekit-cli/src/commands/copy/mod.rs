@@ -53,7 +53,8 @@ pub(super) fn copy(args: &CopyArgs, session: &Session) -> Result<Outcome, Failur
         (Err(failure), _) => (false, Some(failure)),
     };
     report(&run.tally, args, (complete, resumed), failure.as_ref(), session)?;
-    if complete && run.tally.failed() == 0 {
+    // A dry run copied nothing, so the place of the copy that did is still where that one has to go on.
+    if complete && run.tally.failed() == 0 && !args.dry_run {
         run.place.finish()?;
     }
     Ok(match failure {
