@@ -61,6 +61,26 @@ fn a_key_of_ones_own_names_the_entry() {
 }
 
 #[test]
+fn a_command_that_cannot_be_started_is_a_document_too() {
+    let home = Home::patient();
+    // The second time shows that the lease was given back; the last has no store that could be opened.
+    let in_the_way = home.write("file", "where the directory should be");
+    let broken = format!("file://{}", in_the_way.display());
+    for (store, program, code) in [
+        (&[][..], "./nothing", 127),
+        (&[], "./nothing", 127),
+        (&[], "/", 126),
+        (&["--backend", &broken], "./nothing", 127),
+    ] {
+        let ran = home.run(store.iter().chain(&["--json", "run", "--ttl", "1m", "--", program])).expect(code);
+        let error = &ran.json()["error"];
+        assert_eq!(error["kind"], "not_started", "{ran:?}");
+        assert!(error["message"].as_str().unwrap().contains("cannot be started"), "{ran:?}");
+        assert!(ran.err.contains("cannot be started"), "{ran:?}");
+    }
+}
+
+#[test]
 fn refresh_runs_now_and_replaces_what_is_stored() {
     let home = Home::patient();
     let job = |args: &[&str], word: &str| {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::exit::{Failure, Outcome};
+use crate::exit::Failure;
 
 /// What becomes of the output.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +45,17 @@ impl Ended {
     }
 }
 
-/// Runs a command to its end. One that cannot be started has the exit code that shells give it.
-pub(super) fn run(command: &[OsString], streams: Streams) -> Result<Result<Ended, Outcome>, Failure> {
+/// A command that could not be started.
+#[derive(Debug)]
+pub(super) struct NotStarted {
+    /// The exit code that shells give it.
+    pub(super) code: u8,
+    /// Which, and why.
+    pub(super) what: String,
+}
+
+/// Runs a command to its end.
+pub(super) fn run(command: &[OsString], streams: Streams) -> Result<Result<Ended, NotStarted>, Failure> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Failure::Usage("there is no command".into()));
     };
@@ -56,8 +65,8 @@ pub(super) fn run(command: &[OsString], streams: Streams) -> Result<Result<Ended
     match command.spawn() {
         Ok(child) => follow(child, signals, streams).map(Ok),
         Err(error) => {
-            to_stderr(format!("cachekit: {program:?} cannot be started: {error}\n").as_bytes());
-            Ok(Err(Outcome::Child(if error.kind() == ErrorKind::NotFound { 127 } else { 126 })))
+            let code = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
+            Ok(Err(NotStarted { code, what: format!("{program:?} cannot be started: {error}") }))
         }
     }
 }

@@ -20,12 +20,12 @@ use cachekit::{Cache, Error, SetOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::child::{Ended, Streams};
+use self::child::{Ended, NotStarted, Streams};
 use self::lease::Lease;
 use super::entries::text;
 use crate::cli::RunArgs;
 use crate::exit::{Class, Failure, Outcome};
-use crate::output::{Output, as_text, escaped, hex};
+use crate::output::{Output, as_text, escaped, hex, print_error_document};
 use crate::session::{self, Session};
 
 /// What is stored of a command that ended by itself.
@@ -90,24 +90,19 @@ impl Job<'_> {
             Turn::HandsOff => return self.run_alone(),
             Turn::Mine(lease) => lease,
         };
-        let ended = match child::run(&self.args.command, self.streams())? {
-            Ok(ended) => ended,
-            Err(outcome) => return Ok(outcome),
-        };
-        let stored = self.store(cache, &ended);
+        let ran = child::run(&self.args.command, self.streams());
+        let stored = matches!(&ran, Ok(Ok(ended)) if self.store(cache, ended));
+        // Whatever became of the command: others wait for the lease, and the store may have to end in order.
         drop(lease);
         if let Err(error) = cache.blocking().close() {
             self.warn("the store did not end in order", &error.into());
         }
-        self.finish(&ended, stored)
+        self.finish(ran?, stored)
     }
 
     /// Runs the command without the store.
     fn run_alone(&self) -> Result<Outcome, Failure> {
-        match child::run(&self.args.command, self.streams())? {
-            Ok(ended) => self.finish(&ended, false),
-            Err(outcome) => Ok(outcome),
-        }
+        self.finish(child::run(&self.args.command, self.streams())?, false)
     }
 
     /// With `--json` the output of the command goes into the document and nowhere else.
@@ -219,7 +214,17 @@ impl Job<'_> {
         Ok(Outcome::Child(*exit_code))
     }
 
-    fn finish(&self, ended: &Ended, stored: bool) -> Result<Outcome, Failure> {
+    fn finish(&self, ran: Result<Ended, NotStarted>, stored: bool) -> Result<Outcome, Failure> {
+        let ended = match ran {
+            Ok(ended) => ended,
+            Err(NotStarted { code, what }) => {
+                child::to_stderr(format!("cachekit: {what}\n").as_bytes());
+                if self.output.is_json() {
+                    print_error_document("not_started", &what);
+                }
+                return Ok(Outcome::Child(code));
+            }
+        };
         if self.output.is_json() {
             let (stdout, stderr) = (ended.stdout.as_deref(), ended.stderr.as_deref());
             self.document(false, stored, ended.exit_code, stdout, stderr)?;
