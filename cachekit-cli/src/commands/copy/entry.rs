@@ -4,6 +4,7 @@
 //! be named again wherever it goes, also where a store shortens keys.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cachekit::codec::Envelope;
@@ -95,6 +96,12 @@ impl Write {
     /// Whether it is the lease of somebody: leases end by themselves, and what stays is an entry that is merely named so.
     pub(super) fn is_lease(&self, life: Ttl) -> bool {
         self.may_be_lease && life != Ttl::Never
+    }
+
+    /// Whether its life in the target may be over; `since` it was asked how long that is. A store may end it up to one
+    /// `step_ms` of its clock early.
+    pub(super) fn may_have_ended(&self, since: Duration, step_ms: u64) -> bool {
+        self.ttl.as_ms().is_some_and(|ms| since.as_millis() + u128::from(step_ms) >= u128::from(ms))
     }
 
     /// Sets its life; `true` if the target has none that long.
@@ -202,6 +209,10 @@ mod tests {
         let month = ANY.with_ttl_max_ms(1000);
         assert!(!write.live(Ttl::from_ms(1000).unwrap(), &month) && write.live(Ttl::from_ms(1001).unwrap(), &month));
         assert_eq!(write.ttl, Ttl::from_ms(1000).unwrap());
+        let over = |write: &Write, ms, step_ms| write.may_have_ended(Duration::from_millis(ms), step_ms);
+        assert!(!over(&write, 998, 1) && over(&write, 999, 1) && over(&write, 0, 1000) && over(&write, u64::MAX, 1));
+        write.ttl = Ttl::Never;
+        assert!(!over(&write, u64::MAX, u64::MAX));
         assert_eq!(by_its_own_word(0, 5), None);
         assert_eq!(by_its_own_word(10, 4), Some(Ok(Ttl::from_ms(6).unwrap())));
         assert_eq!(by_its_own_word(10, 10), Some(Err(Reason::Gone)));

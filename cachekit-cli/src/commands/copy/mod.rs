@@ -9,7 +9,7 @@ mod entry;
 mod place;
 mod tally;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cachekit_plugin::{Enumerates, Page};
@@ -132,6 +132,7 @@ impl Run<'_> {
                 Err(reason) => self.tally.leave(reason),
             }
         }
+        let asked = Instant::now();
         let lives = self.source.lives(&writes, self.args.unknown_life).await;
         let mut ready = Vec::with_capacity(writes.len());
         for (mut write, life) in writes.into_iter().zip(lives) {
@@ -162,7 +163,7 @@ impl Run<'_> {
             }
         }
         if self.args.verify {
-            self.verify(&written).await;
+            self.verify(&written, asked).await;
         }
         // A store that takes nothing of a whole page is gone, and the pages after this one would fare no better.
         let failed = self.tally.failed() - failed_before;
@@ -185,13 +186,16 @@ impl Run<'_> {
         Ok(adopted)
     }
 
-    async fn verify(&mut self, written: &[Write]) {
-        for (write, found) in written.iter().zip(self.target.read_back(written).await) {
+    /// Reads back what was written. `asked` is when the lives were asked.
+    async fn verify(&mut self, written: &[Write], asked: Instant) {
+        let answers = self.target.read_back(written).await;
+        let (since, step_ms) = (asked.elapsed(), self.target.limits().ttl_step_ms);
+        for (write, found) in written.iter().zip(answers) {
             match found {
                 Ok(Some(found)) if found == write.stored => self.tally.verified += 1,
                 Ok(Some(_)) => self.tally.differ += 1,
-                // Its life may have ended on the way.
-                Ok(None) => self.tally.vanished += 1,
+                Ok(None) if write.may_have_ended(since, step_ms) => self.tally.vanished += 1,
+                Ok(None) => self.tally.lost += 1,
                 Err(error) => self.tally.fail(error),
             }
         }
@@ -251,7 +255,41 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use cachekit_conformance::Memory;
+    use cachekit_plugin::Ttl;
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+    use crate::output::Output;
+
+    #[test]
+    fn what_the_target_lacks_although_its_life_goes_on_has_failed() {
+        let cli = Cli::try_parse_from(["cachekit", "copy", "file:///a", "file:///b", "--verify"]).unwrap();
+        let Command::Copy(args) = cli.command else { panic!("it is copy") };
+        let session = Session::new(cli.global, Output::new(false, 0));
+        let patience = Patience::new(Duration::from_secs(600));
+        let filter = Filter::new(None, None).unwrap();
+        let source = Source::new(Arc::new(Memory::default()), patience).unwrap();
+        let target = Target::new(Arc::new(Memory::default()), patience).unwrap();
+        // The target said that it had taken them, and has none.
+        let written: Vec<Write> = [Some(Ttl::Never), Ttl::from_ms(3_600_000), Ttl::from_ms(1)]
+            .map(|life| {
+                let value = Bytes::from_static(b"value");
+                let mut write = Write::plan(Some(b"k"), value, source.limits(), target.limits(), &filter).unwrap();
+                write.live(life.unwrap(), target.limits());
+                write
+            })
+            .into();
+        let place = Place::open(None, &[]).unwrap();
+        let mut run = Run { args: &args, filter, source, target, place, tally: Tally::default(), session: &session };
+        Runtime::new().unwrap().block_on(run.verify(&written, Instant::now()));
+        // The last may have ended on the way.
+        assert_eq!((run.tally.lost, run.tally.vanished, run.tally.failed()), (2, 1, 2));
+        assert!(run.tally.text("copied", true).ends_with("0 same, 0 different, 1 ended, 2 lost"));
+    }
 
     #[test]
     fn a_listing_that_runs_in_circles_is_seen() {

@@ -59,7 +59,10 @@ pub(super) struct Tally {
     pub(super) shortened: u64,
     pub(super) verified: u64,
     pub(super) differ: u64,
+    /// Not in the target any more, and their life may have ended on the way.
     pub(super) vanished: u64,
+    /// Not in the target although their life goes on: it dropped them, or never had them.
+    pub(super) lost: u64,
     left_out: BTreeMap<Reason, u64>,
     failed: BTreeMap<&'static str, u64>,
     last_error: Option<BackendError>,
@@ -80,9 +83,9 @@ impl Tally {
         self.last_error = Some(error);
     }
 
-    /// Entries that failed, or came out different.
+    /// Entries that failed, came out different, or are not there.
     pub(super) fn failed(&self) -> u64 {
-        self.failed.values().sum::<u64>() + self.differ
+        self.failed.values().sum::<u64>() + self.differ + self.lost
     }
 
     /// Entries that the target now lacks although nothing failed.
@@ -111,6 +114,7 @@ impl Tally {
             "verified": self.verified,
             "different": self.differ,
             "vanished": self.vanished,
+            "lost": self.lost,
         })
     }
 
@@ -126,7 +130,8 @@ impl Tally {
             text += &format!("\nfailed ({kind}): {count}");
         }
         if verify {
-            text += &format!("\nread back: {} same, {} different, {} gone", self.verified, self.differ, self.vanished);
+            let Self { verified, differ, vanished, lost, .. } = self;
+            text += &format!("\nread back: {verified} same, {differ} different, {vanished} ended, {lost} lost");
         }
         text
     }
