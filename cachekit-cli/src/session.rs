@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cachekit::config::EngineServices;
-use cachekit::{Cache, Config, Environment, Source, Sources, TierChoice};
+use cachekit::config::{EngineServices, PluginDemand};
+use cachekit::{Cache, Config, ConfigError, Environment, Source, Sources, TierChoice};
 use cachekit_plugin::Backend;
 
 use crate::cli::Global;
@@ -56,17 +56,35 @@ impl Session {
         self.global.namespace.as_deref()
     }
 
-    /// The store that a URL names, with what the configuration says of its options; for commands that have more than one.
+    /// The store that a URL names, for commands that have more than one. What its URL leaves open the environment may say;
+    /// the configuration file says which plugins may be loaded, and nothing of the store: its own is another one.
     pub(crate) fn store(&self, url: &str) -> Result<Arc<dyn Backend>, Failure> {
-        let config = Config::resolve(&Sources {
+        let config = self.config_of_store(url)?;
+        let opened = config.open_tier(&cachekit::built_in(), EngineServices::shared())?;
+        opened.ok_or_else(|| Failure::Usage("none is no store: name one by its URL".into()))
+    }
+
+    /// A preset may ask for what a cache needs and a bare store does not: `io` for its own backend, `secure` for a key. A file
+    /// that fails by that alone is read without its preset; one that is wrong in itself is told as it is.
+    fn config_of_store(&self, url: &str) -> Result<Config, Failure> {
+        let sources = Sources {
             file: self.global.config.clone(),
             default_file: cachekit::user_config_file(),
             environment: Environment::of_process(),
             backend: Some(url.to_owned()),
             ..Sources::default()
-        })?;
-        let opened = config.open_tier(&cachekit::built_in(), EngineServices::shared())?;
-        opened.ok_or_else(|| Failure::Usage("none is no store: name one by its URL".into()))
+        };
+        match Config::resolve(&sources) {
+            Err(ConfigError::Value { field, .. }) if field != "preset" => {}
+            resolved => return Ok(resolved?),
+        }
+        let plain = Sources { preset: Some("minimal".into()), ..sources };
+        let mut config = Config::resolve(&plain)?;
+        // The preset may have been one that takes no plugin whose bytes nobody wrote down.
+        if config.plugin_trust.require().source == Source::Default {
+            config.plugin_trust.demand(PluginDemand::HASH, "the preset of the configuration file");
+        }
+        Ok(config)
     }
 
     /// Opens the cache, does the work and closes the cache in order: a store may keep writes back until then.

@@ -137,6 +137,34 @@ fn a_target_that_is_not_there_is_exit_code_3_and_the_place_is_kept_for_the_next_
 }
 
 #[test]
+fn a_preset_of_ones_own_file_does_not_keep_two_named_stores_from_being_copied() {
+    let home = Home::new();
+    let (from, to) = (dir(&home, "from"), dir(&home, "to"));
+    set(&home, &from, "k", "value", &[]);
+    for text in ["preset = \"io\"\n", "preset = \"secure\"\n", "preset = \"secure\"\n[encryption]\nenabled = false\n"] {
+        home.write(".config/cachekit/cachekit.toml", text);
+        let ran = home.run(["copy", &from, &to, "--verify", "--json"]).expect(0).json();
+        assert_eq!((&ran["copied"], &ran["verified"]), (&json!(1), &json!(1)), "{text}: {ran}");
+    }
+}
+
+#[test]
+fn a_file_that_is_wrong_in_itself_is_told_as_it_is() {
+    let home = Home::new();
+    let (from, to) = (dir(&home, "from"), dir(&home, "to"));
+    for (text, tells) in [
+        ("preset = \"nobody's\"\n", "nobody's"),
+        ("preset = \"io\"\nttl = \"0s\"\n", "ttl"),
+        ("preset = \"secure\"\nno_such_setting = 1\n", "no_such_setting"),
+        ("[encryption]\nenabled = true\n", "CACHEKIT_MASTER_KEY"),
+    ] {
+        home.write(".config/cachekit/cachekit.toml", text);
+        let ran = home.run(["copy", &from, &to]).expect(2);
+        assert!(ran.err.contains(tells), "{text}: {ran:?}");
+    }
+}
+
+#[test]
 fn mistakes_are_said_before_anything_is_read() {
     let home = Home::new();
     let (from, to) = (dir(&home, "from"), dir(&home, "to"));

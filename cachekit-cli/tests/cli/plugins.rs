@@ -43,6 +43,23 @@ fn installed(home: &Home, dir: &str) -> String {
 }
 
 #[test]
+fn a_copy_takes_no_plugin_that_the_preset_of_ones_own_file_does_not_take() {
+    let home = Home::new();
+    let url = format!("plugin://{}?dir={}", installed(&home, "plugins"), home.path().join("to").display());
+    let from = format!("file://{}", home.path().join("from").display());
+    // The second cannot be resolved as it stands: it has no key.
+    for (text, code) in [
+        ("preset = \"production\"\n", 5),
+        ("preset = \"secure\"\n", 5),
+        ("preset = \"secure\"\n[plugins]\nrequire = \"none\"\n", 0),
+    ] {
+        home.write(".config/cachekit/cachekit.toml", text);
+        let ran = home.run(["copy", &from, &url]).expect(code);
+        assert_eq!(ran.err.contains("nothing pins its bytes"), code == 5, "{text}: {ran:?}");
+    }
+}
+
+#[test]
 fn inspect_reads_what_a_library_says_of_itself() {
     let home = Home::new();
     let path = installed(&home, "plugins");
