@@ -120,3 +120,57 @@ fn a_plugin_is_named_by_path_or_by_id() {
         assert!(error.contains("[plugins] dirs"), "{error}");
     }
 }
+
+const ON_PREMISES: &str = r#"
+[[tier]]
+backend = "file:///a"
+
+[[tier]]
+backend = "cachekitio://cache.internal:8443"
+[tier.options]
+allow_private_host = true
+"#;
+
+#[test]
+fn the_key_of_a_backend_that_the_file_names_is_its_option_and_chooses_no_other() {
+    let config = from_both(ON_PREMISES, &[("CACHEKIT_API_KEY", "k"), ("REDIS_URL", "redis://h")]).unwrap();
+    assert_eq!(
+        options_of(&config),
+        json!({"url": "cachekitio://cache.internal:8443", "allow_private_host": true,
+               "api_key": {"$secret": "env:CACHEKIT_API_KEY"}})
+    );
+    assert!(matches!(config.tier.source, Source::File { line: 5, .. }), "{:?}", config.tier.source);
+    assert_eq!((config.fronts.len(), config.notes.len()), (1, 1), "{:?}", config.notes);
+    assert!(config.notes[0].contains("REDIS_URL") && config.notes[0].contains("cachekit.toml:5"), "{:?}", config.notes);
+    // Another selector beside it still leaves nobody able to tell which one was meant.
+    let two = [("CACHEKIT_API_KEY", "k"), ("CACHEKIT_FILE_CACHE_DIR", "/x")];
+    assert!(words(from_both(ON_PREMISES, &two)).contains("ambiguous"));
+}
+
+#[test]
+fn a_tier_of_the_file_that_a_variable_replaces_is_noted() {
+    let toml = "[[tier]]\nbackend = \"file:///x\"\n";
+    for (name, value) in [
+        ("CACHEKIT_API_KEY", "k"),
+        ("CACHEKIT_BACKEND", "none"),
+        ("CACHEKIT_FILE_CACHE_DIR", "/y"),
+        ("CACHEKIT_REDIS_URL", "redis://h"),
+    ] {
+        let config = from_both(toml, &[(name, value)]).unwrap();
+        assert_eq!(config.tier.source, Source::Variable(name));
+        assert_eq!(config.notes.len(), 1, "{:?}", config.notes);
+        let note = &config.notes[0];
+        assert!(note.contains("cachekit.toml:1") && note.contains(name), "{note}");
+    }
+    // Of a chain it is told once.
+    assert_eq!(from_both(CHAIN, &[("CACHEKIT_API_KEY", "k")]).unwrap().notes.len(), 1);
+}
+
+#[test]
+fn a_url_that_is_not_used_is_noted_with_what_is_used_instead() {
+    let toml = "[[tier]]\nbackend = \"file:///x\"\n";
+    let config = from_both(toml, &[("REDIS_URL", "redis://h"), ("CACHEKIT_FILE_CACHE_DIR", "/y")]).unwrap();
+    assert_eq!(config.tier.source, Source::Variable("CACHEKIT_FILE_CACHE_DIR"));
+    let of_redis: Vec<&String> = config.notes.iter().filter(|note| note.contains("REDIS_URL")).collect();
+    assert_eq!(of_redis, ["REDIS_URL is set, and not used: CACHEKIT_FILE_CACHE_DIR selects the backend"]);
+}
