@@ -128,9 +128,11 @@ impl Environment {
         self.encryption(config)?;
         trust::apply(self, config)?;
         // A backend named in code is not questioned by what the environment would have chosen, however odd that is.
-        if !backend_in_code {
-            select::choose(self, config)?;
+        // Nor by variables for the backend that the file names: its own are asked for once it has been put in place.
+        if backend_in_code {
+            return Ok(());
         }
+        select::choose(self, config)?;
         self.fill_options(config)
     }
 

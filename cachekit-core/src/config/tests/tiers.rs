@@ -174,3 +174,18 @@ fn a_url_that_is_not_used_is_noted_with_what_is_used_instead() {
     let of_redis: Vec<&String> = config.notes.iter().filter(|note| note.contains("REDIS_URL")).collect();
     assert_eq!(of_redis, ["REDIS_URL is set, and not used: CACHEKIT_FILE_CACHE_DIR selects the backend"]);
 }
+
+#[test]
+fn a_backend_named_in_code_asks_nothing_of_variables_for_the_backend_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cachekit.toml");
+    fs::write(&file, "[[tier]]\nbackend = \"redis://h\"\n").unwrap();
+    let environment = environment(&[("CACHEKIT_SOCKET_TIMEOUT", "0"), ("CACHEKIT_FILE_MAX_SIZE_MB", "7")]);
+    let alone = Sources { file: Some(file), environment, ..Sources::default() };
+    assert!(words(Config::resolve(&alone)).contains("CACHEKIT_SOCKET_TIMEOUT"));
+    let config = Config::resolve(&Sources { backend: Some("file:///y".into()), ..alone.clone() }).unwrap();
+    assert_eq!(options_of(&config), json!({"dir": "/y", "max_size_mb": 7}));
+    // Its own variables it does ask.
+    let own = Sources { backend: Some("redis://g".into()), ..alone };
+    assert!(words(Config::resolve(&own)).contains("CACHEKIT_SOCKET_TIMEOUT"));
+}
