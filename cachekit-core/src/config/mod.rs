@@ -328,7 +328,7 @@ pub struct Sources {
     pub namespace: Option<String>,
 }
 
-/// Without the password that a backend's URL may have.
+/// Of a backend's URL the scheme alone: passwords stand before hosts and in options.
 impl std::fmt::Debug for Sources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sources")
@@ -336,7 +336,7 @@ impl std::fmt::Debug for Sources {
             .field("default_file", &self.default_file)
             .field("environment", &self.environment)
             .field("preset", &self.preset)
-            .field("backend", &self.backend.as_deref().map(show::without_password))
+            .field("backend", &self.backend.as_deref().map(show::scheme_alone))
             .field("namespace", &self.namespace)
             .finish()
     }

@@ -191,8 +191,18 @@ fn redacted_value(value: &Json) -> Json {
     }
 }
 
+/// The scheme of a URL, and nothing of what is none: where a password begins in a wrong URL, nobody can tell.
+pub(super) fn scheme_alone(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    match text.split_once("://") {
+        Some((scheme, _)) if scheme.chars().all(plain) => format!("{scheme}://{HIDDEN}"),
+        _ if text == "none" => text.to_owned(),
+        _ => HIDDEN.to_owned(),
+    }
+}
+
 /// A URL without the password of its user: everything up to the last `@`, because a password may hold any byte.
-pub(super) fn without_password(text: &str) -> String {
+fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     match rest.rsplit_once('@') {
         None => text.to_owned(),

@@ -280,6 +280,17 @@ fn nothing_that_is_debugged_shows_a_password() {
     let config = Config::resolve(&sources).unwrap();
     let text = format!("{sources:?} {config:?}");
     assert!(!text.contains("hunter2") && text.contains("CACHEKIT_API_KEY"), "{text}");
+    for backend in [
+        "redis://h:6379/0?password=hunter2",
+        "redis://h:6379/0?password=a@hunter2",
+        "redis://u:hun?ter2@h/0?password=hunter2",
+        "redis:h?password=hunter2",
+        "u:hunter2@h://",
+    ] {
+        let text = format!("{:?}", Sources { backend: Some(backend.into()), ..Sources::default() });
+        assert!(!text.contains("hunter2") && !text.contains("ter2"), "{text}");
+        assert_eq!(text.contains("redis"), backend.starts_with("redis://"), "{text}");
+    }
 }
 
 #[test]
