@@ -252,6 +252,14 @@ mod form {
 
     pub(super) const SERVERS: &str = "a list such as [\"127.0.0.1:11211\", \"/run/memcached.sock\"]";
 
+    /// Text, or a number for text: in the options of a URL, `key_prefix=2024` arrives as a number.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Text {
+        Text(String),
+        Number(serde_json::Number),
+    }
+
     fn named<'de, D, T>(deserializer: D, field: &str, form: impl Display) -> Result<T, D::Error>
     where
         D: Deserializer<'de>,
@@ -286,7 +294,10 @@ mod form {
         named(from, "dead_timeout", "seconds from 0 to 86400")
     }
     pub(super) fn key_prefix<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-        named(from, "key_prefix", "printable ASCII without spaces")
+        Ok(match named(from, "key_prefix", "printable ASCII without spaces")? {
+            Text::Text(text) => text,
+            Text::Number(number) => number.to_string(),
+        })
     }
     pub(super) fn max_item_size_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
         named(from, "max_item_size_bytes", "bytes from 0 to 1073741824")

@@ -17,7 +17,8 @@ pub struct BackendUrl {
     pub authority: String,
     /// From the first `/` on, decoded.
     pub path: String,
-    /// After `?`, decoded. Numbers and booleans are those; everything else is text.
+    /// After `?`, decoded. Booleans are those, and so are numbers that are written as they are printed (`5`, `0.5`, `5.0`);
+    /// everything else is text.
     pub options: Map<String, Json>,
 }
 
@@ -59,8 +60,9 @@ impl BackendUrl {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or("an option after the ? has no value: write name=value")?;
             let (name, value) = (decode(name)?, decode(value)?);
+            // What a text says may not change by looking like a number: a tenant `12e4` is not the tenant 120000.0.
             let value = match serde_json::from_str::<Json>(&value) {
-                Ok(scalar @ (Json::Number(_) | Json::Bool(_))) => scalar,
+                Ok(scalar @ (Json::Number(_) | Json::Bool(_))) if is_written(&scalar, &value) => scalar,
                 _ => Json::String(value),
             };
             if options.insert(name.clone(), value).is_some() {
@@ -69,6 +71,12 @@ impl BackendUrl {
         }
         Ok(Self { scheme: scheme.into(), authority: authority.into(), path: decode(path)?, options })
     }
+}
+
+/// Whether a scalar, printed, is this text again.
+fn is_written(scalar: &Json, text: &str) -> bool {
+    let printed = scalar.to_string();
+    printed == text
 }
 
 /// What is no URL, for an error: as it is, unless it may hold a password.
@@ -101,7 +109,7 @@ pub(super) fn choose(text: &str) -> Result<TierChoice, String> {
             let sha256 = match options.remove("sha256") {
                 None => None,
                 Some(Json::String(digest)) => Some(digest),
-                // 64 digits that happen to be a number.
+                // Too short for a digest, and refused as it was written: 64 digits are text.
                 Some(other) => Some(other.to_string()),
             };
             let library = LibraryChoice::Path(PathBuf::from(path));
@@ -155,6 +163,25 @@ mod tests {
         let TierChoice::Plugin { library, sha256, options } = choice else { panic!() };
         assert_eq!(library, LibraryChoice::Path("/opt/x.so".into()));
         assert_eq!((sha256.as_deref(), options.len()), (Some("00"), 1));
+    }
+
+    #[test]
+    fn an_option_is_a_number_only_where_the_number_is_what_was_written() {
+        let written =
+            "tenant=12e4&long=123456789012345678901234&zeros=1.50&minus=-0&wait=0.5&float=5.0&count=7&on=true";
+        let url = BackendUrl::parse(&format!("redis://h?{written}&largest=18446744073709551615")).unwrap();
+        assert_eq!(
+            Json::Object(url.options),
+            serde_json::json!({
+                "tenant": "12e4", "long": "123456789012345678901234", "zeros": "1.50", "minus": "-0",
+                "wait": 0.5, "float": 5.0, "count": 7, "on": true, "largest": u64::MAX,
+            })
+        );
+        let digits = "1".repeat(64);
+        let TierChoice::Plugin { sha256, .. } = choose(&format!("plugin:///x.so?sha256={digits}")).unwrap() else {
+            panic!()
+        };
+        assert_eq!(sha256, Some(digits));
     }
 
     #[test]

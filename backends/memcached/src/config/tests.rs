@@ -126,3 +126,14 @@ fn the_recorded_refusals_of_the_family_hold() {
         refusal(options);
     }
 }
+
+#[test]
+fn a_prefix_that_a_url_brings_as_a_number_is_the_text_that_was_written() {
+    for (json, expected) in [("2024", "2024"), ("1.5", "1.5"), (r#""12e4""#, "12e4")] {
+        let json = format!(r#"{{"servers": ["h:1"], "key_prefix": {json}}}"#);
+        let config: MemcachedConfig = serde_json::from_str(&json).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.key_prefix, expected);
+    }
+    assert!(refusal(r#"{"key_prefix": ["a"]}"#).starts_with("key_prefix: takes printable ASCII"));
+}
