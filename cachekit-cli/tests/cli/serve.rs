@@ -98,7 +98,9 @@ fn the_store_outlives_the_server() {
 fn a_redis_is_served_with_its_locks_and_lives_and_its_outage_is_503() {
     let home = Home::new();
     let redis = cachekit_test_servers::redis::Redis::start();
-    let server = Running::start(&home, &["--plain-http", "--backend", &redis.url()]);
+    // A store that is silent is given up by the deadline, and not before it by the patience of its sockets.
+    let patient = format!("{}?socket_timeout=600&socket_connect_timeout=600", redis.url());
+    let server = Running::start(&home, &["--plain-http", "--backend", &patient]);
     let (auth, url) = (format!("Authorization: Bearer {KEY}"), format!("{}/v1/cache/users:1", server.said));
     let value = home.write("value", "in redis");
     let put = || {
