@@ -58,7 +58,7 @@ fn with_default_tier(mut sources: Sources) -> Result<Config, ConfigError> {
     let mut config = Config::resolve(&sources)?;
     if config.tier.value.is_none() && default_backend().is_none() {
         match fallback() {
-            Some(tier) => config.set_default_tier(tier, "nothing is configured", &sources.environment)?,
+            Some(tier) => fall_back(&mut config, tier, &sources.environment)?,
             None => tracing::warn!(
                 target: "cachekit",
                 "no second tier is configured: this cache keeps values in the process alone"
@@ -66,6 +66,18 @@ fn with_default_tier(mut sources: Sources) -> Result<Config, ConfigError> {
         }
     }
     Ok(config)
+}
+
+/// Takes a tier that nobody named: it stands below everything that anybody says later.
+fn fall_back(config: &mut Config, tier: TierChoice, environment: &Environment) -> Result<(), ConfigError> {
+    config.set_default_tier(tier, "nothing is configured", environment)?;
+    config.tier.source = Source::Default;
+    Ok(())
+}
+
+/// Whether code chose the backend, so that no default of the process goes over it.
+fn named_in_code(config: &Config) -> bool {
+    matches!(config.tier.source, Source::Code(_) | Source::Preset(_))
 }
 
 /// What the family uses where nobody said anything, if this program was built with it.
@@ -114,8 +126,7 @@ pub fn builder(config: &Config) -> Result<CacheBuilder, ConfigError> {
             config.master_key.source
         );
     }
-    let named_in_code = matches!(config.tier.source, Source::Code(_) | Source::Preset(_));
-    match default_backend().filter(|_| !named_in_code) {
+    match default_backend().filter(|_| !named_in_code(config)) {
         Some(backend) => {
             let mut config = config.clone();
             config.tier.set(Some(TierChoice::None), Source::Code("set_default_backend"));
@@ -162,6 +173,18 @@ fn user_dir(variable: &str, below_home: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_named_is_not_named_in_code() {
+        let tier = TierChoice::Builtin { scheme: "redis".into(), options: Default::default() };
+        let mut config = Config::default();
+        fall_back(&mut config, tier.clone(), &Environment::default()).unwrap();
+        assert_eq!(config.tier.value, Some(tier.clone()));
+        assert!(!named_in_code(&config), "{}", config.tier.source);
+        let mut chosen = Config::default();
+        chosen.set_default_tier(tier, "embedded", &Environment::default()).unwrap();
+        assert!(named_in_code(&chosen));
+    }
 
     #[test]
     fn nothing_said_means_redis_on_this_machine_where_it_is_built_in() {
