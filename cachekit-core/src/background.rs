@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cachekit_plugin::{Deadline, Operation, fork};
@@ -117,10 +118,18 @@ impl Background {
         let runtime = Handle::try_current().unwrap_or_else(|_| own_runtime());
         let abort = runtime.spawn(work).abort_handle();
         let mut state = self.table.lock();
-        match state.tasks.get_mut(&id) {
-            Some(task) => task.abort = Some(abort),
-            // It has ended already, or everything was abandoned meanwhile: then it must not begin.
-            None => abort.abort(),
+        let closed = state.closed;
+        let begins = match state.tasks.get_mut(&id) {
+            Some(task) => {
+                task.abort = Some(abort.clone());
+                !(closed && task.errand == Errand::Spare)
+            }
+            // It has ended already, or everything was abandoned meanwhile.
+            None => false,
+        };
+        drop(state);
+        if !begins {
+            abort.abort();
         }
     }
 
@@ -130,18 +139,22 @@ impl Background {
         self.table.lock().tasks.len()
     }
 
-    /// Begins nothing more, drops what is spare, waits until `deadline` for what is owed, drops the rest of it, and
-    /// returns how many owed tasks that were.
+    /// Begins nothing more, drops what is spare, waits until `deadline` for what is owed and for the end of what was dropped,
+    /// drops the rest of it, and returns how many owed tasks that were.
     pub(crate) async fn close(&self, deadline: Deadline) -> u64 {
-        let spare = {
+        // They stay in the table until they have gone, which is not when they are told to: what they leave behind is not
+        // known before.
+        let spare: Vec<AbortHandle> = {
             let mut state = self.table.lock();
             state.closed = true;
-            state.take_out(|task| task.errand == Errand::Spare)
+            let spare = state.tasks.values().filter(|task| task.errand == Errand::Spare);
+            spare.filter_map(|task| task.abort.clone()).collect()
         };
-        abort(spare);
+        spare.iter().for_each(AbortHandle::abort);
         let all_done = async {
             loop {
-                let ended = self.table.ended.notified();
+                let mut ended = pin!(self.table.ended.notified());
+                ended.as_mut().enable();
                 if self.table.lock().tasks.is_empty() {
                     return Ok(());
                 }

@@ -67,8 +67,8 @@ impl CachekitIoBackend {
     }
 
     pub(crate) async fn release(&self, key: Key<'_>, token: &[u8], cx: &Cx<'_>) -> Result<bool, ServiceError> {
-        let mut id = self.leases.take(key.as_bytes(), token);
-        if id.is_none()
+        let mut taken = self.leases.take(key.as_bytes(), token);
+        if taken.is_none()
             && let Some(mut asked) = self.leases.asked(key.as_bytes(), token)
         {
             // An error means that it has ended, which is what is waited for.
@@ -77,11 +77,13 @@ impl CachekitIoBackend {
                 Ok(())
             };
             by(cx.deadline, ended).await?;
-            id = self.leases.take(key.as_bytes(), token);
+            taken = self.leases.take(key.as_bytes(), token);
         }
-        let Some(id) = id else { return Ok(false) };
+        let Some(taken) = taken else { return Ok(false) };
         let place = format!("{}/lock", segment(key.as_bytes())?);
-        Ok(found(self.client.ask(giving_back(place, id), cx).await)?.is_some())
+        let found = found(self.client.ask(giving_back(place, taken.id.clone()), cx).await)?;
+        taken.over();
+        Ok(found.is_some())
     }
 }
 

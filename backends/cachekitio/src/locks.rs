@@ -63,6 +63,28 @@ impl Drop for Asking {
     }
 }
 
+/// A lease on its way back. Dropped before the service has answered, it is kept again for whoever tries once more.
+pub(crate) struct Taken<'a> {
+    leases: &'a Leases,
+    pub(crate) id: HeaderValue,
+    back: Option<(Holder, Lease)>,
+}
+
+impl Taken<'_> {
+    /// The service has answered.
+    pub(crate) fn over(mut self) {
+        self.back = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some((holder, lease)) = self.back.take() {
+            self.leases.held.lock().unwrap_or_else(PoisonError::into_inner).entry(holder).or_insert(lease);
+        }
+    }
+}
+
 impl Leases {
     /// Notes that a lease is being asked for.
     pub(crate) fn asking(&self, key: &[u8], token: &[u8]) -> Asking {
@@ -93,9 +115,10 @@ impl Leases {
     }
 
     /// Takes out what was kept, to give it back.
-    pub(crate) fn take(&self, key: &[u8], token: &[u8]) -> Option<HeaderValue> {
+    pub(crate) fn take(&self, key: &[u8], token: &[u8]) -> Option<Taken<'_>> {
         let holder = Holder { key: key.into(), token: token.into() };
-        Some(self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&holder)?.id)
+        let lease = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&holder)?;
+        Some(Taken { leases: self, id: lease.id.clone(), back: Some((holder, lease)) })
     }
 
     /// Forgets all.
@@ -115,10 +138,21 @@ mod tests {
     fn a_lease_is_given_back_once_and_under_its_own_name_only() {
         let (leases, now) = (Leases::default(), Instant::now());
         leases.keep(b"key", b"token", ID, now, HOLD);
-        assert_eq!(leases.take(b"key", b"other"), None);
-        assert_eq!(leases.take(b"other", b"token"), None);
-        assert_eq!(leases.take(b"key", b"token").unwrap(), "id-1");
-        assert_eq!(leases.take(b"key", b"token"), None);
+        assert!(leases.take(b"key", b"other").is_none());
+        assert!(leases.take(b"other", b"token").is_none());
+        let taken = leases.take(b"key", b"token").unwrap();
+        assert_eq!(taken.id, "id-1");
+        assert!(leases.take(b"key", b"token").is_none());
+        taken.over();
+        assert!(leases.take(b"key", b"token").is_none());
+    }
+
+    #[test]
+    fn a_lease_whose_return_nobody_answered_can_be_given_back_once_more() {
+        let (leases, now) = (Leases::default(), Instant::now());
+        leases.keep(b"key", b"token", ID, now, HOLD);
+        drop(leases.take(b"key", b"token").unwrap());
+        assert_eq!(leases.take(b"key", b"token").unwrap().id, "id-1");
     }
 
     #[test]
@@ -137,11 +171,11 @@ mod tests {
             leases.keep(&number.to_be_bytes(), b"token", ID, now, hold);
         }
         leases.keep(b"next", b"token", ID, now, HOLD * 2);
-        assert_eq!(leases.take(&7_usize.to_be_bytes(), b"token"), None, "the one that had ended went");
-        assert!(leases.take(&0_usize.to_be_bytes(), b"token").is_some());
+        assert!(leases.take(&7_usize.to_be_bytes(), b"token").is_none(), "the one that had ended went");
+        leases.take(&0_usize.to_be_bytes(), b"token").unwrap().over();
         leases.keep(b"a", b"token", ID, now, HOLD * 2);
         leases.keep(b"b", b"token", ID, now, HOLD * 2);
-        assert_eq!(leases.take(&1_usize.to_be_bytes(), b"token"), None, "then the one that ends first");
+        assert!(leases.take(&1_usize.to_be_bytes(), b"token").is_none(), "then the one that ends first");
         assert!(leases.held.lock().unwrap().len() <= MAX_LEASES);
     }
 

@@ -286,7 +286,8 @@ impl Line {
                     return alarm.poll(cx).map(|()| Ok(None));
                 }
                 alarm = Alarm::set(until, cx.waker());
-                if alarm.is_some() { Poll::Pending } else { Poll::Ready(Err(Trouble::Full(outstanding))) }
+                // It may be on its way by now, and there is nobody to say when its time is over.
+                if alarm.is_some() { Poll::Pending } else { Poll::Ready(Err(Trouble::Late)) }
             });
             if let Some(answer) = answer.await? {
                 return answer.map_err(failed);

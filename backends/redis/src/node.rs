@@ -192,7 +192,10 @@ impl Node {
     async fn line(&self, keys: &[&[u8]], access: Access, cx: &Cx<'_>) -> Result<(Line, Option<Under<'_>>), Trouble> {
         let mut under = None;
         if access == Access::Write {
-            if let Some(line) = self.unsettled.line_of(keys) {
+            // Boxed, because it is rare and would make every request larger.
+            if self.unsettled.are_any()
+                && let Some(line) = Box::pin(self.unsettled.line_of(keys, cx)).await?
+            {
                 return Ok((line, Some(self.beside.begin())));
             }
             if let Some(line) = self.watched.get() {

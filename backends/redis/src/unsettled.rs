@@ -40,16 +40,39 @@ struct Writes {
 }
 
 impl Unsettled {
-    /// The connection that writes of `keys` have to keep to.
-    pub(crate) fn line_of(&self, keys: &[&[u8]]) -> Option<Line> {
-        if !self.any.load(Ordering::Acquire) {
-            return None;
+    /// Whether there are any.
+    #[inline]
+    pub(crate) fn are_any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// The connections that have writes of `keys` which nobody waits for.
+    pub(crate) fn lines_of(&self, keys: &[&[u8]]) -> Vec<Line> {
+        if !self.are_any() {
+            return Vec::new();
         }
         let writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.iter()
-            .find_map(|key| writes.of.get(*key))
-            .filter(|(_, line)| !line.is_over())
-            .map(|(_, line)| line.clone())
+        let mut lines: Vec<Line> = Vec::new();
+        for (_, line) in keys.iter().filter_map(|key| writes.of.get(*key)).filter(|(_, line)| !line.is_over()) {
+            if !lines.iter().any(|other| other.is(line)) {
+                lines.push(line.clone());
+            }
+        }
+        lines
+    }
+
+    /// The connection that a write of `keys` has to keep to. Where there are several, those of the others have been answered
+    /// when this returns.
+    pub(crate) async fn line_of(&self, keys: &[&[u8]], cx: &Cx<'_>) -> Result<Option<Line>, Trouble> {
+        let mut lines = self.lines_of(keys);
+        let Some(line) = lines.pop() else { return Ok(None) };
+        for other in lines {
+            // Replies come in the order of requests. A connection that fails has nothing on its way any more.
+            if let Err(Trouble::Late) = other.ask(&cmd("PING"), cx).await {
+                return Err(Trouble::Late);
+            }
+        }
+        Ok(Some(line))
     }
 
     /// A write of `keys` is under way on `line`, and nobody waits for it.

@@ -37,9 +37,17 @@ impl Told {
 }
 
 async fn watch(backend: &cachekit_backend_redis::RedisBackend, prefix: &str) -> (Arc<Told>, WatchGuard) {
+    watch_within(backend, prefix, PATIENCE).await
+}
+
+async fn watch_within(
+    backend: &cachekit_backend_redis::RedisBackend,
+    prefix: &str,
+    patience: Duration,
+) -> (Arc<Told>, WatchGuard) {
     let told = Arc::new(Told::default());
     let sink: Arc<dyn WatchSink> = Arc::clone(&told) as _;
-    let guard = backend.watch().unwrap().watch(prefix.as_bytes(), sink, &Cx::within(PATIENCE)).await.unwrap();
+    let guard = backend.watch().unwrap().watch(prefix.as_bytes(), sink, &Cx::within(patience)).await.unwrap();
     (told, guard)
 }
 
@@ -79,12 +87,13 @@ async fn a_write_that_was_under_way_when_the_watch_began_is_not_told() {
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let held = tokio::spawn({
         let ours = Arc::clone(&ours);
-        async move { set(&ours, b"own", b"v").await }
+        let cx = Cx::within(Duration::from_secs(600));
+        async move { ours.set(Key::from_wire(b"own"), Bytes::from_static(b"v"), Ttl::Never, &cx).await }
     });
     until("the write is held up", async || server.command(&["INFO", "clients"]).contains("blocked_clients:1")).await;
     let beginning = tokio::spawn({
         let ours = Arc::clone(&ours);
-        async move { watch(&ours, "").await }
+        async move { watch_within(&ours, "", Duration::from_secs(600)).await }
     });
     until("the watched connection is open", async || server.command(&["CLIENT", "LIST"]).contains("resp=3")).await;
     // As many exchanges as it takes for tracking to begin, where it does not wait.
@@ -117,7 +126,7 @@ async fn a_write_that_hangs_does_not_keep_a_watch_from_beginning() {
     until("the write is held up", async || server.command(&["INFO", "clients"]).contains("blocked_clients:1")).await;
     let told = Arc::new(Told::default());
     let sink: Arc<dyn WatchSink> = Arc::clone(&told) as _;
-    let guard = ours.watch().unwrap().watch(b"", sink, &Cx::within(Duration::from_secs(2))).await;
+    let guard = ours.watch().unwrap().watch(b"", sink, &Cx::within(Duration::from_secs(20))).await;
     assert!(guard.is_ok() && !held.is_finished(), "{:?}", guard.err());
     server.command(&["CLIENT", "UNPAUSE"]);
     server.command(&["SET", "foreign", "v"]);

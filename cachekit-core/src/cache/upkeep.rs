@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use cachekit_plugin::{BackendError, Deadline, Enumerates, Health, Kind, Operation, Ttl};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinHandle;
 
 use super::copies::Read;
-use super::snapshot::open_private;
+use super::snapshot::{SnapshotError, open_private};
 use super::{At, Cache, Engine, Entry, SetOptions, Unsettled};
 use crate::codec::{Envelope, Freshness, Opened, RetimeError, Times};
 use crate::error::Error;
@@ -32,7 +33,18 @@ const CAS_ATTEMPTS: u32 = 8;
 pub(crate) struct End {
     /// Whether L1 was left to the next process, or is being.
     is_saved: AtomicBool,
+    saving: PerProcess<Saving>,
     done: PerProcess<Done>,
+}
+
+/// The snapshot that is being written. A child made by `fork()` writes none of its parent's.
+#[derive(Default)]
+struct Saving(Mutex<Option<JoinHandle<Result<u64, SnapshotError>>>>);
+
+impl Anew for Saving {
+    fn anew(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// Whether a cache has come to its end. Held by who ends it, so a child made by `fork()` begins with its own.
@@ -47,7 +59,8 @@ impl Anew for Done {
 
 impl Default for End {
     fn default() -> Self {
-        Self { is_saved: AtomicBool::new(false), done: PerProcess::new(Done::default()) }
+        let (saving, done) = (PerProcess::new(Saving::default()), PerProcess::new(Done::default()));
+        Self { is_saved: AtomicBool::new(false), saving, done }
     }
 }
 
@@ -470,15 +483,12 @@ impl Cache {
     pub async fn close(&self) -> Result<(), Error> {
         let engine = &*self.engine;
         engine.closed.store(true, Ordering::Release);
+        self.leave_snapshot().await;
         // One ends it, and whoever comes meanwhile hears of it afterwards. What went away in the middle is done by the next.
         let ended = within(self.deadline(), Operation::Close, async { Ok(engine.end.done().await) }).await;
         let mut ended = ended?;
         if *ended {
             return Ok(());
-        }
-        // Once: whoever comes later finds an L1 that may have been emptied.
-        if !engine.end.is_saved.swap(true, Ordering::AcqRel) {
-            self.leave_snapshot().await;
         }
         // Before the store ends: what is owed to it is written first.
         let written = self.close_behind(self.deadline()).await;
@@ -511,14 +521,22 @@ impl Cache {
     async fn leave_snapshot(&self) {
         // Without L1 there is nothing to begin with, and the file may be that of a cache that has one.
         let Some(path) = self.engine.settings.snapshot.clone().filter(|_| self.engine.settings.use_l1) else { return };
-        let cache = self.borrowed();
-        let saving = background().spawn_blocking(move || cache.save_to(&path, open_private));
+        let end = &self.engine.end;
+        let mut saving = end.saving.get().0.lock().await;
+        // Once: whoever comes later finds an L1 that may have been emptied.
+        if !end.is_saved.swap(true, Ordering::AcqRel) {
+            let cache = self.borrowed();
+            *saving = Some(background().spawn_blocking(move || cache.save_to(&path, open_private)));
+        }
+        // Also by who comes after one that went away in the middle: L1 must not be emptied before.
+        let Some(under_way) = saving.as_mut() else { return };
         // The next process begins cold, which is no reason to stay open.
-        match saving.await {
+        match under_way.await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = %error, "the snapshot of the first tier was not written"),
             Err(_) => tracing::warn!("the snapshot of the first tier was not written: saving it panicked"),
         }
+        *saving = None;
     }
 
     /// Whether the second tier tells of changes by others right now, so that L1 keeps what is read from here on to its own end

@@ -203,9 +203,10 @@ impl Codec {
             return Ok((envelope, payload));
         };
         // Whoever can write to the backend chooses how bytes fail, and must not be able to choose a quieter alarm. So before
-        // the entry has proved to be authentic, whatever is wrong with it is tampering, be it cut, foreign or moved. Two
-        // things have names of their own, which are no quieter: an entry that was never encrypted, and one under a key that
-        // is not in the ring, which may be a mistake of ours.
+        // the entry has proved to be authentic, whatever is wrong with it is tampering, be it cut, foreign or moved. Three
+        // things have names of their own: an entry that was never encrypted, and one under a key that is not in the ring,
+        // which are no quieter and may be a mistake of ours; and one that is larger than is read here, which is a miss. Whoever
+        // can write it can as well delete the entry, and it may be an honest one of a process with another limit.
         let envelope = Envelope::locate(stored).map_err(|_| Refusal::Tampered)?;
         if !envelope.is_sealed() && envelope.verify().is_ok() {
             return Err(Refusal::Plaintext);

@@ -532,7 +532,9 @@ mod tests {
     }
 
     async fn until(what: impl Fn() -> bool) {
+        let end = std::time::Instant::now() + Duration::from_secs(60);
         while !what() {
+            assert!(std::time::Instant::now() < end, "not within a minute");
             tokio::task::yield_now().await;
         }
     }

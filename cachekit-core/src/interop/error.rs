@@ -117,6 +117,9 @@ pub enum Malformed {
     /// Nested deeper than the reader's limit.
     #[error("it is nested too deeply")]
     Depth,
+    /// More than 2 097 152 values in its arrays and maps.
+    #[error("it holds too many values")]
+    Values,
     /// It begins with `CK`: an entry of Python's default mode, or a file of the File backend.
     #[error("it begins with CK: a frame of Python's default mode, which interop mode does not read")]
     FramePrefix,

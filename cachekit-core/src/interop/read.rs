@@ -48,9 +48,14 @@ struct Open {
     items: Vec<InteropValue>,
 }
 
+/// Values in the arrays and maps of one document. Each takes up to 48 bytes where it may have been one of input: this many are
+/// as large as the largest entry that is read by default. Who expects more reads them as a type of his own.
+pub(super) const MAX_VALUES: usize = 2 << 20;
+
 pub(super) fn read(bytes: &[u8], dialect: Dialect) -> Result<InteropValue, Malformed> {
     let mut reader = Reader::new(bytes);
     let mut open: Vec<Open> = Vec::new();
+    let mut left = MAX_VALUES;
     loop {
         let (is_map, elements) = match reader.next()? {
             Token::Array(len) => (false, len),
@@ -66,6 +71,7 @@ pub(super) fn read(bytes: &[u8], dialect: Dialect) -> Result<InteropValue, Malfo
         if open.len() == MAX_DEPTH {
             return Err(Malformed::Depth);
         }
+        left = left.checked_sub(elements).ok_or(Malformed::Values)?;
         open.push(Open { is_map, left: elements, items: Vec::with_capacity(elements) });
         if elements > 0 {
             continue;

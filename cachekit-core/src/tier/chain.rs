@@ -279,10 +279,12 @@ impl Chain {
         let answer = work.await;
         std::mem::forget(unsettled);
         inner.stripes.advance(keys);
+        let seen = keys.iter().map(|key| inner.stripes.seen(key)).collect();
         let seen = match &way {
-            Way::Turn(_) => keys.iter().map(|key| inner.stripes.seen(key)).collect(),
-            // Others may be writing already: what is known of this one's place among them is nothing.
-            Way::Passing { .. } => Vec::new(),
+            // Asked after it was noted: whoever passes moves the generation first.
+            Way::Turn(turn) if !turn.was_passed() => seen,
+            // Others may be writing already, or have: what is known of this one's place among them is nothing.
+            Way::Turn(_) | Way::Passing { .. } => Vec::new(),
         };
         inner.arrived(way, keys);
         (answer, seen)

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::{Api, Call, Named, done, json, within};
+use super::{Api, Call, Named, Room, done, json, within};
 use crate::refusal::Refusal;
 
 const LOCK_ID: HeaderName = HeaderName::from_static("x-cachekit-lock-id");
@@ -31,37 +31,41 @@ pub(super) async fn lock(mut call: Call) -> Result<Response, Refusal> {
     if !(1..=MAX_HOLD_MS).contains(&asked.timeout_ms) {
         return Err(Refusal::json(form));
     }
-    let (backend, cx) = (&call.api.backend, call.cx());
-    let locks = backend.locks().ok_or(Refusal::no_locks())?;
-    let id = fresh_id()?;
-    let unclaimed = Unclaimed { api: Arc::clone(&call.api), lease: Some((call.named()?, id.clone())) };
+    let (id, lease) = (fresh_id()?, call.named()?);
+    let Call { api, head, room, .. } = call;
+    let cx = api.cx(&head);
+    let locks = api.backend.locks().ok_or(Refusal::no_locks())?;
+    let unclaimed = Unclaimed { api: Arc::clone(&api), lease: Some((lease, id.clone(), room)) };
     let taken = within(&cx, locks.lock(named.key(), id.as_bytes(), asked.timeout_ms, &cx)).await?;
-    unclaimed.told();
-    Ok(json(&json!({ "lock_id": taken.then_some(id) }), call.room))
+    let room = unclaimed.told().ok_or(Refusal::busy())?;
+    Ok(json(&json!({ "lock_id": taken.then_some(id) }), room))
 }
 
 /// A lease that was asked for, and of which nobody has been told. Dropped as that (the deadline has passed, or the client has
 /// gone) it is given back: else the key would be locked by nobody, for as long as was asked for.
 struct Unclaimed {
     api: Arc<Api>,
-    lease: Option<(Named, String)>,
+    /// With the request's place among those under way, which it keeps until then: a client that hangs up and comes again is
+    /// one of as many as may be.
+    lease: Option<(Named, String, Room)>,
 }
 
 impl Unclaimed {
-    fn told(mut self) {
-        self.lease = None;
+    fn told(mut self) -> Option<Room> {
+        self.lease.take().map(|(.., room)| room)
     }
 }
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        let (Some((named, id)), Ok(runtime)) = (self.lease.take(), Handle::try_current()) else { return };
+        let (Some((named, id, room)), Ok(runtime)) = (self.lease.take(), Handle::try_current()) else { return };
         let api = Arc::clone(&self.api);
         runtime.spawn(async move {
             let cx = Cx::within(api.bounds.deadline);
             if let Some(locks) = api.backend.locks() {
                 let _ = within(&cx, locks.unlock(named.key(), id.as_bytes(), &cx)).await;
             }
+            drop(room);
         });
     }
 }

@@ -56,6 +56,13 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// What a request with this head may take.
+    fn cx<'a>(&self, head: &'a Parts) -> Cx<'a> {
+        let trace = head.headers.get("traceparent").and_then(|value| value.to_str().ok());
+        // A traceparent of version 00 has 55 characters; what is longer is none that a store has to carry.
+        Cx { deadline: Deadline::after(self.bounds.deadline), trace: trace.filter(|trace| trace.len() <= 55) }
+    }
+
     pub(crate) fn metrics_text(&self) -> String {
         self.metrics.text(&Now {
             in_flight: self.bounds.max_in_flight.saturating_sub(self.in_flight.available_permits()),
@@ -233,9 +240,7 @@ impl Call {
 
     /// What accompanies the questions to the store that this request leads to: one deadline for all of them.
     pub(crate) fn cx(&self) -> Cx<'_> {
-        let trace = self.head.headers.get("traceparent").and_then(|value| value.to_str().ok());
-        // A traceparent of version 00 has 55 characters; what is longer is none that a store has to carry.
-        Cx { deadline: Deadline::after(self.api.bounds.deadline), trace: trace.filter(|trace| trace.len() <= 55) }
+        self.api.cx(&self.head)
     }
 }
 

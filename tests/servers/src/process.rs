@@ -268,7 +268,8 @@ mod tests {
         assert!(*most < lowest || lowest < LOWEST_PORT + 1000, "{most} of {lowest} and more");
         ports.sort_unstable();
         ports.dedup();
-        assert_eq!(ports.len(), 200);
+        // Where the kernel chooses, it may choose one again.
+        assert!(ports.len() == 200 || lowest < LOWEST_PORT + 1000, "{}", ports.len());
     }
 
     #[test]

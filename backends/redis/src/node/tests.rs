@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
+use cachekit_plugin::Deadline;
 use redis::aio::MultiplexedConnection;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
@@ -146,8 +147,47 @@ async fn a_watch_takes_over_the_writes_of_a_key_when_earlier_ones_are_answered()
         let at = ends.heard().await;
         ends.answer(at).await;
     }
-    while node.unsettled.line_of(&[b"k"]).is_some() {
+    let end = Deadline::after(PATIENCE);
+    while !node.unsettled.lines_of(&[b"k"]).is_empty() {
+        assert!(!end.has_passed(), "it was answered, and that is never noticed");
         tokio::task::yield_now().await;
     }
     assert_eq!(write(&node, &ends, b"k", "third").await.0, 1);
+}
+
+#[tokio::test]
+async fn a_write_of_several_keys_overtakes_none_of_them_on_another_connection() {
+    let (node, ends) = open(2).await;
+    write_and_leave(&node, b"a", b"old a");
+    write_and_leave(&node, b"b", b"old b");
+    let (command, cx) = (crate::command::set(b"a", b"both", None), Cx::within(PATIENCE));
+    let keys: [&[u8]; 2] = [b"a", b"b"];
+    let answering = async {
+        let a_while = async {
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let hearing = async {
+            loop {
+                ends.heard().await;
+            }
+        };
+        tokio::select! { () = hearing => {}, () = a_while => {} }
+        assert!(ends.has(0, "old a") && ends.has(1, "old b"));
+        assert!(!ends.has(0, "both") && !ends.has(1, "both"), "it was sent with an earlier write under way elsewhere");
+        loop {
+            // First what is there already, then what comes.
+            for at in [0, 1] {
+                let both = ends.has(at, "both");
+                ends.answer(at).await;
+                if both {
+                    return;
+                }
+            }
+            ends.heard().await;
+        }
+    };
+    let (answer, ()) = tokio::join!(node.ask(&keys, &command, Access::Write, &cx), answering);
+    answer.unwrap();
 }

@@ -305,6 +305,28 @@ async fn a_lock_that_nobody_has_any_more_is_given_back_before_the_cache_is_close
     assert!(store.unlocks.load(Ordering::SeqCst));
 }
 
+/// The same of a refresh in the background, which goes when the cache is closed.
+#[tokio::test]
+async fn the_lock_of_a_refresh_that_was_dropped_is_given_back_before_the_cache_is_closed() {
+    let bench = Bench::new();
+    let (cache, store) = awry(&bench, true, || Ok(true));
+    let minute = Duration::from_secs(60);
+    let options = crate::cache::LoadOptions::default().with_ttl(minute).with_stale(minute);
+    cache.get_or_load_with("k", options.clone(), async || 1_u32).await.unwrap();
+    until(|| store.unlocks.swap(false, Ordering::SeqCst)).await;
+    bench.clock.advance(minute);
+    let begun = Arc::new(Notify::new());
+    let begins = Arc::clone(&begun);
+    let load = async move || {
+        begins.notify_one();
+        std::future::pending::<u32>().await
+    };
+    assert_eq!(*cache.get_or_load_with("k", options, load).await.unwrap(), 1, "what is stale is served");
+    begun.notified().await;
+    cache.close().await.unwrap();
+    assert!(store.unlocks.load(Ordering::SeqCst), "its lock would be waited for");
+}
+
 #[tokio::test]
 async fn a_store_that_cannot_lock_costs_a_load_per_process_and_is_counted() {
     let bench = Bench::new();

@@ -162,6 +162,10 @@ fn the_deepest_document_is_read_written_and_dropped() {
     let deeper = [vec![0x91; MAX_DEPTH + 1], vec![0xc0]].concat();
     assert_eq!(read_value(&deeper).unwrap_err(), Malformed::Depth);
     assert_eq!(read_value(&[0x91; 1_000_000]).unwrap_err(), Malformed::Depth);
+    // Nor may many small values take many times their bytes: no room is set aside for them.
+    let nils = |count: u32| [&[0xdd][..], &count.to_be_bytes(), &vec![0xc0; count as usize]].concat();
+    assert!(read_value(&nils(2 << 20)).is_ok());
+    assert_eq!(read_value(&nils((2 << 20) + 1)).unwrap_err(), Malformed::Values);
 }
 
 #[test]

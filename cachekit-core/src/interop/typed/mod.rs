@@ -3,8 +3,7 @@
 //! On the wire they are what `rmp_serde::to_vec_named` makes and cachekit-rs stores: structs as maps in the order of their
 //! fields. What differs are the traps that its bytes hide from other languages, which are closed here:
 //!
-//! * 128-bit integers are integers, or refused; rmp-serde stores them as 16 bytes, which Python reads as bytes, and reads a
-//!   negative one back as an enormous positive one.
+//! * 128-bit integers are integers, or refused; rmp-serde stores them as 16 bytes, which Python reads as bytes.
 //! * NaN and infinities, keys that are no text, and extensions are refused.
 //! * Nesting is bounded on both ways by what every reader of the family takes.
 //! * A map that every reader would take for a date, and that is none, is refused.
