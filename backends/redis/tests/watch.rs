@@ -121,12 +121,13 @@ async fn a_write_that_hangs_does_not_keep_a_watch_from_beginning() {
     server.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
     let held = tokio::spawn({
         let ours = Arc::clone(&ours);
-        async move { set(&ours, b"own", b"v").await }
+        let cx = Cx::within(Duration::from_secs(600));
+        async move { ours.set(Key::from_wire(b"own"), Bytes::from_static(b"v"), Ttl::Never, &cx).await }
     });
     until("the write is held up", async || server.command(&["INFO", "clients"]).contains("blocked_clients:1")).await;
     let told = Arc::new(Told::default());
     let sink: Arc<dyn WatchSink> = Arc::clone(&told) as _;
-    let guard = ours.watch().unwrap().watch(b"", sink, &Cx::within(Duration::from_secs(20))).await;
+    let guard = ours.watch().unwrap().watch(b"", sink, &Cx::within(Duration::from_secs(10))).await;
     assert!(guard.is_ok() && !held.is_finished(), "{:?}", guard.err());
     server.command(&["CLIENT", "UNPAUSE"]);
     server.command(&["SET", "foreign", "v"]);
